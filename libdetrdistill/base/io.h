@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The one file layer: nothing else in the library opens, reads, writes, maps, renames or removes a file. Every system
+ * call asks ddi_fault() first, so a test build can make each of them fail. */
+#ifndef DDI_BASE_IO_H
+#define DDI_BASE_IO_H
+
+#include <detrdistill/status.h>
+#include <stddef.h>
+
+/* A whole file, mapped read-only. An empty file has data NULL and size 0. */
+typedef struct ddi_file_map {
+    const void *data;
+    size_t size;
+} ddi_file_map;
+
+/* Errors: IO (also for what is not a regular file). */
+dd_status ddi_file_map_open(ddi_file_map *map, const char *path);
+void ddi_file_map_close(ddi_file_map *map);
+
+/* One run of bytes of a file to be written. */
+typedef struct ddi_file_piece {
+    const void *data;
+    size_t size;
+} ddi_file_piece;
+
+/* Makes `path` hold the pieces, one after the other. They are written to a new file beside it, synced and renamed, so that
+ * `path` is at any time the old file or the whole new one; on error the new file is removed. A symbolic link is replaced, not
+ * followed; an existing file's permissions are kept. Errors: IO, NOMEM. */
+dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_t count);
+
+#endif

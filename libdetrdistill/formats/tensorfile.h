@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside a dd_tensorfile: tensors and words that lie in the mapped file or in memory of their own. */
+#ifndef DDI_FORMATS_TENSORFILE_H
+#define DDI_FORMATS_TENSORFILE_H
+
+#include "base/io.h"
+#include "formats/name_index.h"
+#include <detrdistill/tensorfile.h>
+
+typedef struct ddi_file_tensor {
+    const char *name;
+    char *own_name; /* NULL: the name lies in `header` */
+    dd_tensor view; /* C order, read-only */
+    void *own_data; /* NULL: the data lie in `map` */
+} ddi_file_tensor;
+
+typedef struct ddi_file_word {
+    const char *key, *value;
+    char *own_key, *own_value; /* NULL: it lies in `header` */
+} ddi_file_word;
+
+struct dd_tensorfile {
+    ddi_file_map map;
+    char *header; /* the open file's, strings decoded in place */
+    ddi_file_tensor *tensor;
+    int32_t tensor_count, tensor_room;
+    ddi_name_index tensor_index;
+    ddi_file_word *word;
+    int32_t word_count, word_room;
+    ddi_name_index word_index;
+};
+
+/* Room for one more element in an array; false when memory is out. */
+bool ddi_file_grow(void **array, int32_t count, int32_t *room, size_t element);
+
+/* The format's name of a dtype ("F32"), and back (0: none; BOOL is read as DD_U8). */
+const char *ddi_safetensors_type(int32_t dtype);
+int32_t ddi_safetensors_dtype(const char *type);
+
+/* Fills an empty file from `path`. On error the caller frees it. */
+dd_status ddi_safetensors_read(dd_tensorfile *file, const char *path);
+dd_status ddi_safetensors_write(const dd_tensorfile *file, const char *path);
+
+#endif
