@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The entry of libdetrdistill-cpu.so: device functions and the table of kernels. */
+#include "backend/cpu/device.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int32_t cpu_isa(void)
+{
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) {
+        return DD_ISA_NONE;
+    }
+    const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    return wide ? DD_ISA_AVX512 : DD_ISA_AVX2;
+}
+
+static int32_t cpu_score(char *why, size_t why_size)
+{
+    if (cpu_isa() != DD_ISA_NONE) {
+        return 1;
+    }
+    snprintf(why, why_size, "this processor has no AVX2 with FMA and F16C");
+    return 0;
+}
+
+static int32_t cpu_device_count(void)
+{
+    return cpu_isa() != DD_ISA_NONE;
+}
+
+static dd_status cpu_device_open(int32_t index, void **device, char *text, size_t text_size)
+{
+    if (index != 0) {
+        snprintf(text, text_size, "there is one CPU device, number 0");
+        return DD_ERR_DEVICE;
+    }
+    cpu_device *d = calloc(1, sizeof *d);
+    if (!d) {
+        snprintf(text, text_size, "out of memory");
+        return DD_ERR_NOMEM;
+    }
+    char libraries[128] = "";
+    cpu_libraries_describe(libraries, sizeof libraries);
+    snprintf(text, text_size, "%s%s", libraries, cpu_isa() == DD_ISA_AVX512 ? "AVX-512" : "AVX2");
+    *device = d;
+    return DD_OK;
+}
+
+static void cpu_device_close(void *device)
+{
+    free(device);
+}
+
+static dd_status cpu_copy(void *device, void *stream, void *dst, const void *src, size_t bytes, int32_t kind)
+{
+    if (bytes > 0) {
+        memcpy(dst, src, bytes);
+    }
+    return DD_OK;
+}
+
+static dd_status cpu_zero(void *device, void *stream, void *dst, size_t bytes)
+{
+    if (bytes > 0) {
+        memset(dst, 0, bytes);
+    }
+    return DD_OK;
+}
+
+static dd_status cpu_sync(void *device, void *stream)
+{
+    return DD_OK;
+}
+
+#define ROW_AVX512(name) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX512, 0, "avx512", cpu_avx512_##name, NULL},
+#define ROW_AVX2(name) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX2, 0, "avx2", cpu_avx2_##name, NULL},
+static const dd_kernel kernels[] = {CPU_KERNELS(ROW_AVX512) CPU_KERNELS(ROW_AVX2)};
+
+static const dd_backend backend = {
+    .struct_size = sizeof(dd_backend),
+    .interface_version = DD_BACKEND_INTERFACE,
+    .name = "cpu",
+    .host_memory = 1,
+    .device_type = DD_DEVICE_CPU,
+    .score = cpu_score,
+    .device_count = cpu_device_count,
+    .isa = cpu_isa,
+    .device_open = cpu_device_open,
+    .device_close = cpu_device_close,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .sync = cpu_sync,
+    .parallel_for = cpu_parallel_for,
+    .kernels = kernels,
+    .kernel_count = sizeof kernels / sizeof kernels[0],
+};
+
+__attribute__((visibility("default"))) const dd_backend *dd_backend_entry(uint32_t interface_version);
+
+const dd_backend *dd_backend_entry(uint32_t interface_version)
+{
+    return interface_version == DD_BACKEND_INTERFACE ? &backend : NULL;
+}
