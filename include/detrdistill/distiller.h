@@ -14,7 +14,8 @@ extern "C" {
 typedef struct dd_distiller dd_distiller;
 
 /* Replaces values[0..count-1] by their mean over all processes of a distributed run (an all-reduce). 0 is good; anything
- * else ends the step with DD_ERR_BACKEND. Called at most once per step, on the calling thread. */
+ * else ends the step with DD_ERR_BACKEND. Called once per step, on the calling thread, with count = 6: matched student queries,
+ * objects, student-teacher pairs of one stage, its positive and its negative pairs, matched queries of the prior group. */
 typedef int32_t (*dd_mean_fn)(void *user, double *values, int32_t count);
 
 /* Gets one JSON object per matched pair ("who taught whom"), without a newline. 0 goes on; anything else ends the trace. */
@@ -51,8 +52,8 @@ DD_API void dd_distiller_free(dd_distiller *distiller);
 DD_API dd_status dd_distiller_bind(dd_distiller *distiller, const char *name, const dd_tensor *tensor);
 
 /* One step: matchings, all terms, gradients of what is bound. *total (may be NULL) gets the weighted sum of the terms.
- * On error no gradient was written; the one exception: NONFINITE found only in a sum (overflow of finite inputs)
- * sets all bound gradients to zero.
+ * On an error in the arguments or inputs nothing was written. A failure that is met later (memory, device, cancellation,
+ * overflow of finite inputs in a sum) leaves all bound gradients at zero or untouched, never half written.
  * Errors: STATE (a tensor is missing, or the handle is in use by another thread), SHAPE, DTYPE, LIMIT, NONFINITE (names tensor, image,
  * stage, query), ARGUMENT (a label outside 0..C-1, offsets that do not grow), NOMEM, BACKEND, UNSUPPORTED, CANCELLED, FORKED. */
 DD_API dd_status dd_distiller_step(dd_distiller *distiller, double *total);

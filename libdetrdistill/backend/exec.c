@@ -47,12 +47,6 @@ void ddi_exec_init(ddi_exec *x, dd_context *context)
                         .core = x};
 }
 
-void ddi_exec_free(ddi_exec *x)
-{
-    for (int32_t i = 0; i < DDI_SCRATCH_CHUNKS; i++)
-        ddi_device_free(x->context, x->chunk[i].data, x->chunk[i].bytes);
-}
-
 void ddi_buffer_free(ddi_exec *x, ddi_buffer *buffer)
 {
     if (buffer->on_device)
@@ -60,6 +54,14 @@ void ddi_buffer_free(ddi_exec *x, ddi_buffer *buffer)
     else
         ddi_free(&x->context->allocator, buffer->data);
     *buffer = (ddi_buffer){0};
+}
+
+void ddi_exec_free(ddi_exec *x)
+{
+    ddi_buffer_free(x, &x->host_values);
+    ddi_buffer_free(x, &x->host_bytes);
+    for (int32_t i = 0; i < DDI_SCRATCH_CHUNKS; i++)
+        ddi_device_free(x->context, x->chunk[i].data, x->chunk[i].bytes);
 }
 
 dd_status ddi_buffer_reserve(ddi_exec *x, ddi_buffer *buffer, size_t bytes, bool on_device, const char *what)

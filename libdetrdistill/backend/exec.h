@@ -19,7 +19,8 @@ typedef struct ddi_exec {
     dd_context *context;
     ddi_buffer chunk[DDI_SCRATCH_CHUNKS];
     size_t chunk_used[DDI_SCRATCH_CHUNKS];
-    char sentence[256]; /* a kernel's own words for its failure */
+    ddi_buffer host_values, host_bytes; /* for reading small tensors */
+    char sentence[256];                 /* a kernel's own words for its failure */
 } ddi_exec;
 
 void ddi_exec_init(ddi_exec *exec, dd_context *context);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +44,8 @@ static dd_status check_extent(const dd_tensor *t, const char *name)
         empty |= t->shape[i] == 0;
     }
     for (int32_t i = 0; i < t->ndim && !empty; i++) {
+        if (t->stride[i] == INT64_MIN)
+            return ddi_fail(DD_ERR_LIMIT, name, "%s: the stride of dimension %d is out of range", name, i);
         int64_t stride = t->stride[i] < 0 ? -t->stride[i] : t->stride[i], step;
         if (!ddi_mul(elements, t->shape[i], &elements) || elements > DDI_MAX_ELEMENTS)
             return ddi_fail(DD_ERR_LIMIT, name, "%s: more than 2^40 elements", name);
@@ -97,8 +100,6 @@ dd_status dd_tensor_init(dd_tensor *tensor, void *data, int32_t dtype, int32_t n
     int64_t step = 1;
     for (int32_t i = ndim - 1; i >= 0; i--) {
         t.stride[i] = stride ? stride[i] : step;
-        if (t.stride[i] == INT64_MIN)
-            return ddi_fail(DD_ERR_LIMIT, NULL, "dd_tensor_init: the stride of dimension %d is out of range", i);
         if (!ddi_mul(step, shape[i] > 0 ? shape[i] : 1, &step))
             return ddi_fail(DD_ERR_LIMIT, NULL, "dd_tensor_init: more than 2^40 elements");
     }

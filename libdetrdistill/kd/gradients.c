@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Gradients that the caller asked for: where operators write them and how they reach the caller's memory. */
+#include "kd/distiller.h"
+#include "base/error.h"
+#include "tensor/tensor.h"
+
+void *ddi_gradient_target(dd_distiller *d, int32_t i, int32_t *accumulate)
+{
+    ddi_input *grad = &d->input[IN_GRADIENTS + i];
+    if (!grad->bound)
+        return NULL;
+    *accumulate = d->written[i];
+    d->written[i] = true;
+    return grad->data;
+}
+
+/* Checks every bound gradient against its tensor before anything is written. */
+dd_status ddi_gradients_stage(dd_distiller *d)
+{
+    for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {
+        ddi_input *grad = &d->input[IN_GRADIENTS + i];
+        d->written[i] = false;
+        if (!grad->bound)
+            continue;
+        const ddi_input *in = &d->input[i];
+        DDI_TRY(ddi_input_expect(in, in->tensor.ndim, in->tensor.shape));
+        DDI_TRY(ddi_input_expect(grad, in->tensor.ndim, in->tensor.shape));
+        DDI_TRY(ddi_output_stage(&d->exec, grad, d->dtype));
+    }
+    return DD_OK;
+}
+
+dd_status ddi_gradients_deliver(dd_distiller *d)
+{
+    for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {
+        ddi_input *grad = &d->input[IN_GRADIENTS + i];
+        if (!grad->bound)
+            continue;
+        if (!d->written[i]) /* no active module depends on this tensor */
+            DDI_TRY(ddi_output_zero(&d->exec, grad, d->dtype));
+        else
+            DDI_TRY(ddi_output_deliver(&d->exec, grad, d->dtype, d->replaced[i] ? &d->input[i] : NULL));
+    }
+    return DD_OK;
+}
+
+void ddi_gradients_zero(dd_distiller *d)
+{
+    ddi_exec *x = &d->exec;
+    for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {
+        ddi_input *grad = &d->input[IN_GRADIENTS + i];
+        if (!grad->bound)
+            continue;
+        /* directly on the backend: these must not replace the error that led here, nor obey a cancellation */
+        size_t bytes = (size_t)(ddi_tensor_elements(&grad->tensor) * dd_dtype_size(grad->tensor.dtype));
+        if (ddi_tensor_is_contiguous(&grad->tensor))
+            x->context->backend->zero(x->base.device, x->base.stream, grad->tensor.data, bytes);
+    }
+    for (int32_t i = 0; i < d->parameter_count; i++)
+        x->context->backend->zero(x->base.device, x->base.stream, d->parameter[i].grad.data, d->parameter[i].grad.bytes);
+    x->context->backend->sync(x->base.device, x->base.stream);
+}
