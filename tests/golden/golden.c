@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Replays every case of a folder in the format of golden/kd through the public interface, prints the largest error of each array, and fails
  * where one is out of its file's tolerance.  golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules DIR] [--verbose] */
-#define _GNU_SOURCE
 #include "golden.h"
 
 #include <dirent.h>
