@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Public functions of the distiller: check arguments, take the handle, call down. */
-#include <detrdistill/distiller.h>
+#include "kd/distiller.h"
 #include "base/error.h"
 #include "base/handle.h"
-#include "kd/distiller.h"
+#include <detrdistill/distiller.h>
 
 #include <math.h>
 #include <string.h>
@@ -165,8 +165,10 @@ static int32_t module_number(const char *module)
 
 static dd_status no_module(const dd_distiller *distiller, const char *module)
 {
-    return leave(distiller, ddi_fail(DD_ERR_NOT_FOUND, module, "there is no module named '%.40s'; det, denoising, logits, features, prior "
-                                     "and contrastive have weights", module));
+    return leave(distiller, ddi_fail(DD_ERR_NOT_FOUND, module,
+                                     "there is no module named '%.40s'; det, denoising, logits, features, prior "
+                                     "and contrastive have weights",
+                                     module));
 }
 
 dd_status dd_distiller_set_weight(dd_distiller *distiller, const char *module, double weight)
@@ -178,7 +180,8 @@ dd_status dd_distiller_set_weight(dd_distiller *distiller, const char *module, d
     if (module_number(module) < 0)
         return no_module(distiller, module);
     if (!isfinite(weight) || weight < 0 || weight > 1e9)
-        return leave(distiller, ddi_fail(DD_ERR_ARGUMENT, module, "dd_distiller_set_weight: %g; a weight lies in 0 to 1e9", weight));
+        return leave(distiller,
+                     ddi_fail(DD_ERR_ARGUMENT, module, "dd_distiller_set_weight: %g; a weight lies in 0 to 1e9", weight));
     distiller->settings.weight[module_number(module)] = weight;
     return leave(distiller, DD_OK);
 }
@@ -231,13 +234,14 @@ dd_status dd_distiller_parameter_count(const dd_distiller *distiller, int32_t *c
     return leave(distiller, DD_OK);
 }
 
-dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value, dd_tensor *grad)
+dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value,
+                                    dd_tensor *grad)
 {
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(distiller, DDI_DISTILLER, "dd_distiller_parameter_at"));
     if (index < 0 || index >= distiller->parameter_count)
-        return leave(distiller, ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_distiller_parameter_at: index %d; there are %d parameters", index,
-                                         distiller->parameter_count));
+        return leave(distiller, ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_distiller_parameter_at: index %d; there are %d parameters",
+                                         index, distiller->parameter_count));
     const ddi_parameter *p = &distiller->parameter[index];
     if (name)
         *name = distiller->input[p->input].name;

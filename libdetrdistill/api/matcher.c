@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Public functions of the matcher: check arguments, take the handle, call down. */
-#include <detrdistill/matcher.h>
+#include "match/matcher.h"
 #include "base/error.h"
 #include "base/handle.h"
-#include "match/matcher.h"
+#include <detrdistill/matcher.h>
 
 #include <unistd.h>
 
@@ -70,7 +70,8 @@ dd_status dd_matcher_run(dd_matcher *matcher)
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(matcher, DDI_MATCHER, "dd_matcher_run"));
     if (matcher->exec.context->process != getpid())
-        return leave(matcher, ddi_fail(DD_ERR_FORKED, NULL, "dd_matcher_run: the context was made before fork(); make a new one here"));
+        return leave(matcher,
+                     ddi_fail(DD_ERR_FORKED, NULL, "dd_matcher_run: the context was made before fork(); make a new one here"));
     return leave(matcher, ddi_matcher_run(matcher));
 }
 
@@ -96,8 +97,9 @@ dd_status dd_matcher_get(dd_matcher *matcher, int32_t stage, int32_t image, cons
     if (!matcher->has_run)
         return leave(matcher, ddi_fail(DD_ERR_STATE, NULL, "dd_matcher_get: no good dd_matcher_run yet"));
     if (stage < 0 || stage >= g->stages || image < 0 || image >= g->images)
-        return leave(matcher, ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_matcher_get: stage %d, image %d; there are %d stages and %d images",
-                                       stage, image, g->stages, g->images));
+        return leave(matcher,
+                     ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_matcher_get: stage %d, image %d; there are %d stages and %d images",
+                              stage, image, g->stages, g->images));
     size_t block = (size_t)stage * (size_t)g->images + (size_t)image;
     if (match)
         *match = (const int32_t *)matcher->original.data + block * (size_t)g->queries;

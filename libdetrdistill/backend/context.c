@@ -6,6 +6,7 @@
 #include "base/handle.h"
 #include "base/limits.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,9 @@ const ddi_option_table ddi_context_options = {"context", option, sizeof option /
 
 static int64_t cores_of_process(void)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 1 ? 1 : cores > DDI_MAX_THREADS ? DDI_MAX_THREADS : cores;
+    cpu_set_t set;
+    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return cores > DDI_MAX_THREADS ? DDI_MAX_THREADS : cores;
 }
 
 /* "cuda:1" -> kind "cuda", index 1 */
@@ -94,7 +96,8 @@ static dd_status open_device(dd_context *c)
                         text[0] ? text : "it could not be opened");
     }
     if (c->backend->host_memory)
-        snprintf(c->description, sizeof c->description, "%s: %s, %d thread%s", kind, text, c->threads, c->threads == 1 ? "" : "s");
+        snprintf(c->description, sizeof c->description, "%s: %s, %d thread%s", kind, text, c->threads,
+                 c->threads == 1 ? "" : "s");
     else
         snprintf(c->description, sizeof c->description, "%s:%d: %s", kind, c->device_index, text);
     return DD_OK;
@@ -108,7 +111,8 @@ static void destroy(dd_context *c)
     ddi_free(&owner, c);
 }
 
-dd_status dd_context_create_with(dd_context **context, const char *options, dd_alloc_fn alloc, dd_free_fn free_memory, void *user)
+dd_status dd_context_create_with(dd_context **context, const char *options, dd_alloc_fn alloc, dd_free_fn free_memory,
+                                 void *user)
 {
     ddi_error_clear();
     if (!context)
@@ -175,7 +179,8 @@ dd_status dd_context_describe(const dd_context *context, const char **descriptio
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_context_describe"));
     if (!description)
-        return leave((dd_context *)(uintptr_t)context, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_context_describe: description is NULL"));
+        return leave((dd_context *)(uintptr_t)context,
+                     ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_context_describe: description is NULL"));
     *description = context->description;
     return leave((dd_context *)(uintptr_t)context, DD_OK);
 }
@@ -239,7 +244,8 @@ dd_status dd_context_kernel(const dd_context *context, const char *op, int32_t d
     if (!op || !name)
         return leave(c, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_context_kernel: %s is NULL", op ? "name" : "op"));
     if (dtype != DD_F32 && dtype != DD_F64)
-        return leave(c, ddi_fail(DD_ERR_DTYPE, NULL, "dd_context_kernel: kernels run on f32 or f64, not %s", dd_dtype_name(dtype)));
+        return leave(
+            c, ddi_fail(DD_ERR_DTYPE, NULL, "dd_context_kernel: kernels run on f32 or f64, not %s", dd_dtype_name(dtype)));
     int32_t i = 0;
     while (i < DD_OPERATOR_COUNT && strcmp(ddi_operator_name(i), op) != 0)
         i++;
@@ -247,7 +253,8 @@ dd_status dd_context_kernel(const dd_context *context, const char *op, int32_t d
         return leave(c, ddi_fail(DD_ERR_NOT_FOUND, op, "dd_context_kernel: there is no operator '%.40s'", op));
     const dd_kernel *kernel = c->rows[i][dtype == DD_F64][0];
     if (!kernel)
-        return leave(c, ddi_fail(DD_ERR_UNSUPPORTED, op, "%s has no %s kernel on %s", op, dd_dtype_name(dtype), c->backend->name));
+        return leave(c,
+                     ddi_fail(DD_ERR_UNSUPPORTED, op, "%s has no %s kernel on %s", op, dd_dtype_name(dtype), c->backend->name));
     *name = kernel->name;
     return leave(c, DD_OK);
 }

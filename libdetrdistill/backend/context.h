@@ -34,7 +34,7 @@ struct dd_context {
     dd_log_fn log;
     void *log_user;
     int32_t log_level;
-    int64_t device_live, device_peak, device_count; /* atomics */
+    int64_t device_live, device_peak, device_count;            /* atomics */
     const dd_kernel *rows[DD_OPERATOR_COUNT][2][DDI_MAX_ROWS]; /* [op][f64][best first] */
     char description[256];
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Finds backend modules: a shared library each, opened once and kept for the life of the process (unloading under live threads of a
- * vendor's runtime is unsafe). */
+ * Finds backend modules: a shared library each, opened once and kept for the life of the process (unloading under live threads
+ * of a vendor's runtime is unsafe). */
 #include "backend/context.h"
 #include "backend/ref/ref.h"
 #include "base/cpu.h"
@@ -48,9 +48,7 @@ static dd_status ref_open(int32_t index, void **device, char *text, size_t text_
     return index == 0 ? DD_OK : DD_ERR_DEVICE;
 }
 
-static void ref_close(void *device)
-{
-}
+static void ref_close(void *device) {}
 
 static dd_status host_copy(void *device, void *stream, void *dst, const void *src, size_t bytes, int32_t kind)
 {
@@ -185,8 +183,8 @@ static dd_status find_locked(const char *kind, const char *modules, const dd_bac
     for (int i = 0; i < 5; i++) {
         if (!folder[i] || !folder[i][0])
             continue;
-        snprintf(path, sizeof path, i < 4 ? "%.3500s%s/libdetrdistill-%.20s.so" : "%.3500s%s/%.20s/libdetrdistill-%.20s.so", folder[i],
-                 below[i], kind, kind);
+        snprintf(path, sizeof path, i < 4 ? "%.3500s%s/libdetrdistill-%.20s.so" : "%.3500s%s/%.20s/libdetrdistill-%.20s.so",
+                 folder[i], below[i], kind, kind);
         if (open_module(path, kind, backend, why, sizeof why))
             return DD_OK;
         if (why[0] && !first_why[0]) {
@@ -197,8 +195,8 @@ static dd_status find_locked(const char *kind, const char *modules, const dd_bac
     if (first_why[0])
         return ddi_fail(DD_ERR_DEVICE, "device", "device=%s: module %.80s refused: %.120s", kind, first_path, first_why);
     return ddi_fail(DD_ERR_DEVICE, "device",
-                    "device=%s: no libdetrdistill-%s.so in modules=%.40s, $DETRDISTILL_MODULES, %.60s/detrdistill or %.60s", kind, kind,
-                    modules && modules[0] ? modules : "(not set)", own, own);
+                    "device=%s: no libdetrdistill-%s.so in modules=%.40s, $DETRDISTILL_MODULES, %.60s/detrdistill or %.60s",
+                    kind, kind, modules && modules[0] ? modules : "(not set)", own, own);
 }
 
 dd_status ddi_backend_find(const char *kind, const char *modules, const dd_backend **backend)

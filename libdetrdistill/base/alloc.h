@@ -16,7 +16,8 @@ typedef struct ddi_allocator {
 
 extern ddi_allocator ddi_default_allocator;
 
-/* 64-byte aligned memory, not cleared; NULL when there is none (bytes = 0 gives a unique block). NULL allocator: the default one. */
+/* 64-byte aligned memory, not cleared; NULL when there is none (bytes = 0 gives a unique block). NULL allocator: the default
+ * one. */
 void *ddi_alloc(ddi_allocator *allocator, size_t bytes);
 /* The same, cleared; also NULL when count * size overflows. */
 void *ddi_alloc_zero(ddi_allocator *allocator, size_t count, size_t size);
@@ -27,8 +28,8 @@ char *ddi_strdup(ddi_allocator *allocator, const char *text);
 
 #ifdef DDI_FAULT_POINTS
 #include <detrdistill/status.h>
-/* Test builds: the n-th fallible call from now fails (once, or it and all after it). n = 0: none. Returns how many fallible calls were made
- * since the last call of this function. Counts allocations, thread starts and mappings of the whole process. */
+/* Test builds: the n-th fallible call from now fails (once, or it and all after it). n = 0: none. Returns how many fallible
+ * calls were made since the last call of this function. Counts allocations, thread starts and mappings of the whole process. */
 DD_API int64_t dd_fault_set(int64_t n, int32_t for_good);
 #endif
 /* 1 if this fallible call must fail now (always 0 in normal builds). */

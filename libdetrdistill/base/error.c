@@ -94,9 +94,9 @@ int64_t dd_error_place(int32_t place)
 const char *dd_status_name(dd_status status)
 {
     static const char *const names[] = {
-        "DD_OK",           "DD_ERR_ARGUMENT",    "DD_ERR_SHAPE",   "DD_ERR_DTYPE",     "DD_ERR_DEVICE",    "DD_ERR_STATE",
-        "DD_ERR_OPTION",   "DD_ERR_LIMIT",       "DD_ERR_NOMEM",   "DD_ERR_NONFINITE", "DD_ERR_BACKEND",   "DD_ERR_UNSUPPORTED",
-        "DD_ERR_FORMAT",   "DD_ERR_IO",          "DD_ERR_CANCELLED", "DD_ERR_FORKED",  "DD_ERR_NOT_FOUND", "DD_ERR_INTERNAL",
+        "DD_OK",         "DD_ERR_ARGUMENT", "DD_ERR_SHAPE",     "DD_ERR_DTYPE",     "DD_ERR_DEVICE",    "DD_ERR_STATE",
+        "DD_ERR_OPTION", "DD_ERR_LIMIT",    "DD_ERR_NOMEM",     "DD_ERR_NONFINITE", "DD_ERR_BACKEND",   "DD_ERR_UNSUPPORTED",
+        "DD_ERR_FORMAT", "DD_ERR_IO",       "DD_ERR_CANCELLED", "DD_ERR_FORKED",    "DD_ERR_NOT_FOUND", "DD_ERR_INTERNAL",
     };
     int32_t i = status > 0 || status < -17 ? -1 : -status;
     return i < 0 ? "DD_ERR_?" : names[i];

@@ -19,11 +19,11 @@ void ddi_error_set_place(int32_t place, int64_t index);
 dd_status ddi_fail_nomem(uint64_t bytes, const char *what);
 
 /* return the status of `expression` unless it is good */
-#define DDI_TRY(expression)                                                                                                  \
-    do {                                                                                                                     \
-        dd_status ddi_try_status = (expression);                                                                             \
-        if (ddi_try_status != DD_OK)                                                                                         \
-            return ddi_try_status;                                                                                           \
+#define DDI_TRY(expression)                                                                                                    \
+    do {                                                                                                                       \
+        dd_status ddi_try_status = (expression);                                                                               \
+        if (ddi_try_status != DD_OK)                                                                                           \
+            return ddi_try_status;                                                                                             \
     } while (0)
 
 #endif

@@ -98,7 +98,8 @@ dd_status ddi_handle_enter(const void *object, ddi_handle_kind kind, const char 
     if (status == DD_ERR_ARGUMENT)
         return ddi_fail(status, NULL, "%s: not a live %s (freed already, or another kind of handle)", function, name);
     if (status == DD_ERR_STATE)
-        return ddi_fail(status, NULL, "%s: another call is running on this %s; one thread at a time may use it", function, name);
+        return ddi_fail(status, NULL, "%s: another call is running on this %s; one thread at a time may use it", function,
+                        name);
     return DD_OK;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of live handles. A handle from outside is looked up here before it is touched, so a stale, foreign or made-up pointer is
- * an error and never a crash; it also keeps two threads from using one handle at the same time. */
+ * The table of live handles. A handle from outside is looked up here before it is touched, so a stale, foreign or made-up
+ * pointer is an error and never a crash; it also keeps two threads from using one handle at the same time. */
 #ifndef DDI_BASE_HANDLE_H
 #define DDI_BASE_HANDLE_H
 

@@ -112,8 +112,8 @@ static dd_status store_number(const ddi_option_table *table, const ddi_option *o
         return ddi_fail(DD_ERR_OPTION, o->key, "%s option %s=%s: needs a number", table->object, o->key, value);
     }
     if (number < o->low || number > o->high)
-        return ddi_fail(DD_ERR_OPTION, o->key, "%s option %s=%s: must lie in %.15g to %.15g", table->object, o->key, value, o->low,
-                        o->high);
+        return ddi_fail(DD_ERR_OPTION, o->key, "%s option %s=%s: must lie in %.15g to %.15g", table->object, o->key, value,
+                        o->low, o->high);
     if (o->type == DDI_INT)
         memcpy(field, &whole, sizeof whole);
     else
@@ -131,13 +131,15 @@ static dd_status store(const ddi_option_table *table, const ddi_option *o, const
     case DDI_CHOICE: {
         int32_t index = choice_index(o->choices, value);
         if (index < 0)
-            return ddi_fail(DD_ERR_OPTION, o->key, "%s option %s=%s: must be one of %s", table->object, o->key, value, o->choices);
+            return ddi_fail(DD_ERR_OPTION, o->key, "%s option %s=%s: must be one of %s", table->object, o->key, value,
+                            o->choices);
         memcpy(field, &index, sizeof index);
         return DD_OK;
     }
     case DDI_TEXT:
         if (strlen(value) >= DDI_OPTION_TEXT)
-            return ddi_fail(DD_ERR_LIMIT, o->key, "%s option %s: longer than %d bytes", table->object, o->key, DDI_OPTION_TEXT - 1);
+            return ddi_fail(DD_ERR_LIMIT, o->key, "%s option %s: longer than %d bytes", table->object, o->key,
+                            DDI_OPTION_TEXT - 1);
         memcpy(field, value, strlen(value) + 1);
         return DD_OK;
     }

@@ -15,10 +15,10 @@ typedef struct ddi_option {
     const char *key;
     ddi_option_type type;
     size_t offset;
-    double low, high;      /* range, inclusive */
-    const char *initial;   /* default, as text */
-    const char *choices;   /* "a|b|c" */
-    const char *help;      /* one line */
+    double low, high;    /* range, inclusive */
+    const char *initial; /* default, as text */
+    const char *choices; /* "a|b|c" */
+    const char *help;    /* one line */
 } ddi_option;
 
 enum { DDI_OPTION_TEXT = 4096 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Philox4x32-10 (Salmon et al., SC 2011): a counter-based generator. The numbers depend on (seed, step, op, index) alone, so any
- * thread may draw any of them, and nothing but integers has to be saved. */
+ * Philox4x32-10 (Salmon et al., SC 2011): a counter-based generator. The numbers depend on (seed, step, op, index) alone, so
+ * any thread may draw any of them, and nothing but integers has to be saved. */
 #ifndef DDI_BASE_PHILOX_H
 #define DDI_BASE_PHILOX_H
 

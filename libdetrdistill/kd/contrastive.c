@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The query-contrastive term (A.9): two branches (Linear, Linear, BatchNorm, ReLU, Linear, L2-normalise) project matched student and
- * teacher queries; row i of the teacher must find row i of the student. */
-#include "kd/distiller.h"
+ * The query-contrastive term (A.9): two branches (Linear, Linear, BatchNorm, ReLU, Linear, L2-normalise) project matched
+ * student and teacher queries; row i of the teacher must find row i of the student. */
 #include "base/error.h"
+#include "kd/distiller.h"
 
 #include <string.h>
 
@@ -15,9 +15,9 @@ enum { TEACHER_ROWS = 2 * BRANCH_BUFFERS, LOGITS, G_LOGITS, G_ROWS };
 _Static_assert((int)G_ROWS + 1 < (int)CONTRASTIVE_BUFFERS, "room for all buffers");
 
 typedef struct branch {
-    int32_t parameters;  /* first of its inputs */
-    int32_t buffers;     /* first of its buffers */
-    const void *x;       /* [rows, width] */
+    int32_t parameters; /* first of its inputs */
+    int32_t buffers;    /* first of its buffers */
+    const void *x;      /* [rows, width] */
     int32_t rows, width, hidden;
 } branch;
 
@@ -33,7 +33,8 @@ static const void *parameter(const dd_distiller *d, const branch *k, int32_t i)
 
 static dd_status reserve(dd_distiller *d, int32_t buffer, size_t reals)
 {
-    return ddi_buffer_reserve(&d->exec, &d->contrastive[buffer], reals * (size_t)dd_dtype_size(d->dtype), true, "contrastive term");
+    return ddi_buffer_reserve(&d->exec, &d->contrastive[buffer], reals * (size_t)dd_dtype_size(d->dtype), true,
+                              "contrastive term");
 }
 
 static dd_status reserve_branch(dd_distiller *d, const branch *k)
@@ -50,27 +51,51 @@ static dd_status reserve_branch(dd_distiller *d, const branch *k)
 }
 
 /* y = x W^t + bias */
-static dd_status linear(dd_distiller *d, const void *x, int32_t rows, int32_t in, int32_t out, const void *w, const void *bias, void *y)
+static dd_status linear(dd_distiller *d, const void *x, int32_t rows, int32_t in, int32_t out, const void *w, const void *bias,
+                        void *y)
 {
-    dd_op_matmul m = {.a = x, .b = w, .bias = bias, .c = y, .batch = 1, .M = rows, .N = out, .K = in, .lda = in, .ldb = in, .ldc = out,
-                      .trans_b = 1, .alpha = 1};
+    dd_op_matmul m = {.a = x,
+                      .b = w,
+                      .bias = bias,
+                      .c = y,
+                      .batch = 1,
+                      .M = rows,
+                      .N = out,
+                      .K = in,
+                      .lda = in,
+                      .ldb = in,
+                      .ldc = out,
+                      .trans_b = 1,
+                      .alpha = 1};
     return ddi_run(&d->exec, DD_OPERATOR_matmul, d->dtype, &m);
 }
 
 /* g_x = g_y W */
 static dd_status linear_back(dd_distiller *d, const void *g_y, int32_t rows, int32_t in, int32_t out, const void *w, void *g_x)
 {
-    dd_op_matmul m = {.a = g_y, .b = w, .c = g_x, .batch = 1, .M = rows, .N = in, .K = out, .lda = out, .ldb = in, .ldc = in, .alpha = 1};
+    dd_op_matmul m = {
+        .a = g_y, .b = w, .c = g_x, .batch = 1, .M = rows, .N = in, .K = out, .lda = out, .ldb = in, .ldc = in, .alpha = 1};
     return ddi_run(&d->exec, DD_OPERATOR_matmul, d->dtype, &m);
 }
 
 /* g_W (+)= g_y^t x, where it is wanted */
-static dd_status weight_back(dd_distiller *d, const branch *k, int32_t i, const void *g_y, const void *x, int32_t in, int32_t out,
-                             int32_t pair)
+static dd_status weight_back(dd_distiller *d, const branch *k, int32_t i, const void *g_y, const void *x, int32_t in,
+                             int32_t out, int32_t pair)
 {
     void *g_w = ddi_parameter_gradient(d, k->parameters + i);
-    dd_op_matmul m = {.a = g_y, .b = x, .c = g_w, .batch = 1, .M = out, .N = in, .K = k->rows, .lda = out, .ldb = in, .ldc = in,
-                      .trans_a = 1, .alpha = 1, .beta = pair > 0};
+    dd_op_matmul m = {.a = g_y,
+                      .b = x,
+                      .c = g_w,
+                      .batch = 1,
+                      .M = out,
+                      .N = in,
+                      .K = k->rows,
+                      .lda = out,
+                      .ldb = in,
+                      .ldc = in,
+                      .trans_a = 1,
+                      .alpha = 1,
+                      .beta = pair > 0};
     return g_w ? ddi_run(&d->exec, DD_OPERATOR_matmul, d->dtype, &m) : DD_OK;
 }
 
@@ -80,8 +105,14 @@ static dd_status forward(dd_distiller *d, const branch *k)
     int32_t h = k->hidden;
     DDI_TRY(linear(d, k->x, k->rows, k->width, h, parameter(d, k, 0), parameter(d, k, 1), memory(d, k, A1)));
     DDI_TRY(linear(d, memory(d, k, A1), k->rows, h, h, parameter(d, k, 2), parameter(d, k, 3), memory(d, k, A2)));
-    dd_op_batchnorm_relu norm = {.x = memory(d, k, A2), .gamma = parameter(d, k, 4), .beta = parameter(d, k, 5), .y = memory(d, k, Y),
-                                 .mean = memory(d, k, MEAN), .rstd = memory(d, k, RSTD), .rows = k->rows, .d = h};
+    dd_op_batchnorm_relu norm = {.x = memory(d, k, A2),
+                                 .gamma = parameter(d, k, 4),
+                                 .beta = parameter(d, k, 5),
+                                 .y = memory(d, k, Y),
+                                 .mean = memory(d, k, MEAN),
+                                 .rstd = memory(d, k, RSTD),
+                                 .rows = k->rows,
+                                 .d = h};
     DDI_TRY(ddi_run(x, DD_OPERATOR_batchnorm_relu, d->dtype, &norm));
     DDI_TRY(linear(d, memory(d, k, Y), k->rows, h, h, parameter(d, k, 6), parameter(d, k, 7), memory(d, k, A3)));
     dd_op_l2norm l2 = {.x = memory(d, k, A3), .y = memory(d, k, Z), .length = memory(d, k, LENGTH), .rows = k->rows, .d = h};
@@ -100,17 +131,31 @@ static dd_status backward(dd_distiller *d, const branch *k, int32_t pair, void *
 {
     ddi_exec *x = &d->exec;
     int32_t h = k->hidden;
-    dd_op_l2norm l2 = {.x = memory(d, k, A3), .y = memory(d, k, Z), .length = memory(d, k, LENGTH), .g_y = memory(d, k, G_Z),
-                       .g_x = memory(d, k, G_A3), .rows = k->rows, .d = h};
+    dd_op_l2norm l2 = {.x = memory(d, k, A3),
+                       .y = memory(d, k, Z),
+                       .length = memory(d, k, LENGTH),
+                       .g_y = memory(d, k, G_Z),
+                       .g_x = memory(d, k, G_A3),
+                       .rows = k->rows,
+                       .d = h};
     DDI_TRY(ddi_run(x, DD_OPERATOR_l2norm_grad, d->dtype, &l2));
     DDI_TRY(weight_back(d, k, 6, memory(d, k, G_A3), memory(d, k, Y), h, h, pair));
-    dd_op_row_sum bias = {.x = memory(d, k, G_A3), .y = vector_slot(d, k, 2, pair), .batch = 1, .M = k->rows, .by_columns = 1, .N = h};
+    dd_op_row_sum bias = {
+        .x = memory(d, k, G_A3), .y = vector_slot(d, k, 2, pair), .batch = 1, .M = k->rows, .by_columns = 1, .N = h};
     DDI_TRY(ddi_run(x, DD_OPERATOR_row_sum, d->dtype, &bias));
     DDI_TRY(linear_back(d, memory(d, k, G_A3), k->rows, h, h, parameter(d, k, 6), memory(d, k, G_Y)));
-    dd_op_batchnorm_relu norm = {.x = memory(d, k, A2), .gamma = parameter(d, k, 4), .beta = parameter(d, k, 5), .y = memory(d, k, Y),
-                                 .mean = memory(d, k, MEAN), .rstd = memory(d, k, RSTD), .g_y = memory(d, k, G_Y),
-                                 .g_x = memory(d, k, G_A2), .g_gamma = vector_slot(d, k, 0, pair),
-                                 .g_beta = vector_slot(d, k, 1, pair), .rows = k->rows, .d = h};
+    dd_op_batchnorm_relu norm = {.x = memory(d, k, A2),
+                                 .gamma = parameter(d, k, 4),
+                                 .beta = parameter(d, k, 5),
+                                 .y = memory(d, k, Y),
+                                 .mean = memory(d, k, MEAN),
+                                 .rstd = memory(d, k, RSTD),
+                                 .g_y = memory(d, k, G_Y),
+                                 .g_x = memory(d, k, G_A2),
+                                 .g_gamma = vector_slot(d, k, 0, pair),
+                                 .g_beta = vector_slot(d, k, 1, pair),
+                                 .rows = k->rows,
+                                 .d = h};
     DDI_TRY(ddi_run(x, DD_OPERATOR_batchnorm_relu_grad, d->dtype, &norm));
     DDI_TRY(weight_back(d, k, 2, memory(d, k, G_A2), memory(d, k, A1), h, h, pair));
     DDI_TRY(linear_back(d, memory(d, k, G_A2), k->rows, h, h, parameter(d, k, 2), memory(d, k, G_A1)));
@@ -124,21 +169,55 @@ static dd_status compare(dd_distiller *d, const branch *s, const branch *t, int3
     ddi_exec *x = &d->exec;
     int32_t n = s->rows, h = s->hidden;
     void *logits = d->contrastive[LOGITS].data, *g = d->contrastive[G_LOGITS].data;
-    dd_op_matmul product = {.a = memory(d, t, Z), .b = memory(d, s, Z), .c = logits, .batch = 1, .M = n, .N = n, .K = h, .lda = h,
-                            .ldb = h, .ldc = n, .trans_b = 1, .alpha = 1 / TEMPERATURE};
+    dd_op_matmul product = {.a = memory(d, t, Z),
+                            .b = memory(d, s, Z),
+                            .c = logits,
+                            .batch = 1,
+                            .M = n,
+                            .N = n,
+                            .K = h,
+                            .lda = h,
+                            .ldb = h,
+                            .ldc = n,
+                            .trans_b = 1,
+                            .alpha = 1 / TEMPERATURE};
     DDI_TRY(ddi_run(x, DD_OPERATOR_matmul, d->dtype, &product));
-    dd_op_cross_entropy ce = {.logits = logits, .g_logits = g, .loss = (double *)d->terms[DDI_CONTRASTIVE].data + pair, .n = n,
-                              .scale = LOSS_WEIGHT, .grad_scale = d->settings.weight[DDI_CONTRASTIVE]};
+    dd_op_cross_entropy ce = {.logits = logits,
+                              .g_logits = g,
+                              .loss = (double *)d->terms[DDI_CONTRASTIVE].data + pair,
+                              .n = n,
+                              .scale = LOSS_WEIGHT,
+                              .grad_scale = d->settings.weight[DDI_CONTRASTIVE]};
     DDI_TRY(ddi_run(x, DD_OPERATOR_cross_entropy, d->dtype, &ce));
-    dd_op_matmul g_t = {.a = g, .b = memory(d, s, Z), .c = memory(d, t, G_Z), .batch = 1, .M = n, .N = h, .K = n, .lda = n, .ldb = h,
-                        .ldc = h, .alpha = 1 / TEMPERATURE};
+    dd_op_matmul g_t = {.a = g,
+                        .b = memory(d, s, Z),
+                        .c = memory(d, t, G_Z),
+                        .batch = 1,
+                        .M = n,
+                        .N = h,
+                        .K = n,
+                        .lda = n,
+                        .ldb = h,
+                        .ldc = h,
+                        .alpha = 1 / TEMPERATURE};
     DDI_TRY(ddi_run(x, DD_OPERATOR_matmul, d->dtype, &g_t));
-    dd_op_matmul g_s = {.a = g, .b = memory(d, t, Z), .c = memory(d, s, G_Z), .batch = 1, .M = n, .N = h, .K = n, .lda = n, .ldb = h,
-                        .ldc = h, .trans_a = 1, .alpha = 1 / TEMPERATURE};
+    dd_op_matmul g_s = {.a = g,
+                        .b = memory(d, t, Z),
+                        .c = memory(d, s, G_Z),
+                        .batch = 1,
+                        .M = n,
+                        .N = h,
+                        .K = n,
+                        .lda = n,
+                        .ldb = h,
+                        .ldc = h,
+                        .trans_a = 1,
+                        .alpha = 1 / TEMPERATURE};
     return ddi_run(x, DD_OPERATOR_matmul, d->dtype, &g_s);
 }
 
-/* Adds the student's row gradients of this pair to student.queries.grad (several teacher stages may teach one student stage). */
+/* Adds the student's row gradients of this pair to student.queries.grad (several teacher stages may teach one student stage).
+ */
 static dd_status add_row_gradient(dd_distiller *d, int32_t pair, int32_t stage, size_t bytes, void *g_queries)
 {
     ddi_exec *x = &d->exec;
@@ -152,8 +231,18 @@ static dd_status add_row_gradient(dd_distiller *d, int32_t pair, int32_t stage, 
     void *unit = d->contrastive[CONTRASTIVE_BUFFERS - 1].data;
     DDI_TRY(ddi_copy(x, unit, d->dtype == DD_F64 ? (const void *)&one : (const void *)&one_f32, (size_t)dd_dtype_size(d->dtype),
                      ddi_on_host(x) ? DD_COPY_ON_DEVICE : DD_COPY_TO_DEVICE));
-    dd_op_matmul add = {.a = unit, .b = d->contrastive[G_ROWS].data, .c = to, .batch = 1, .M = 1, .N = (int32_t)elements, .K = 1, .lda = 1,
-                        .ldb = (int32_t)elements, .ldc = (int32_t)elements, .alpha = 1, .beta = 1};
+    dd_op_matmul add = {.a = unit,
+                        .b = d->contrastive[G_ROWS].data,
+                        .c = to,
+                        .batch = 1,
+                        .M = 1,
+                        .N = (int32_t)elements,
+                        .K = 1,
+                        .lda = 1,
+                        .ldb = (int32_t)elements,
+                        .ldc = (int32_t)elements,
+                        .alpha = 1,
+                        .beta = 1};
     return ddi_run(x, DD_OPERATOR_matmul, d->dtype, &add);
 }
 
@@ -164,7 +253,8 @@ static dd_status finish_vectors(dd_distiller *d, const branch *k)
     ddi_exec *x = &d->exec;
     for (int32_t i = 0; i < 3; i++) {
         void *g = ddi_parameter_gradient(d, k->parameters + target[i]);
-        dd_op_row_sum sum = {.x = vector_slot(d, k, i, 0), .y = g, .batch = 1, .M = d->pairs.count, .by_columns = 1, .N = k->hidden};
+        dd_op_row_sum sum = {
+            .x = vector_slot(d, k, i, 0), .y = g, .batch = 1, .M = d->pairs.count, .by_columns = 1, .N = k->hidden};
         if (g)
             DDI_TRY(ddi_run(x, DD_OPERATOR_row_sum, d->dtype, &sum));
     }
@@ -185,8 +275,11 @@ static dd_status pair_loss(dd_distiller *d, branch *s, branch *t, int32_t pair, 
     s->x = (const char *)d->input[IN_STUDENT_QUERIES].data + (size_t)stage * student_bytes;
     t->x = d->contrastive[TEACHER_ROWS].data;
     dd_op_take_rows partners = {.src = (const char *)d->input[IN_TEACHER_QUERIES].data + (size_t)from * teacher_bytes,
-                                .index = d->kd_match.match + (size_t)pair * (size_t)s->rows, .dst = d->contrastive[TEACHER_ROWS].data,
-                                .rows = s->rows, .rows_per_block = d->student.queries, .src_rows_per_block = d->teacher.queries,
+                                .index = d->kd_match.match + (size_t)pair * (size_t)s->rows,
+                                .dst = d->contrastive[TEACHER_ROWS].data,
+                                .rows = s->rows,
+                                .rows_per_block = d->student.queries,
+                                .src_rows_per_block = d->teacher.queries,
                                 .d = t->width};
     DDI_TRY(ddi_run(x, DD_OPERATOR_take_rows, d->dtype, &partners));
     DDI_TRY(forward(d, s));
@@ -204,7 +297,10 @@ dd_status ddi_contrastive_loss(dd_distiller *d)
     const ddi_input *w1 = &d->input[IN_BRANCH_STUDENT];
     int32_t hidden = (int32_t)(w1->bound ? w1->tensor.shape[0] : d->settings.hidden);
     branch s = {.parameters = IN_BRANCH_STUDENT, .buffers = 0, .rows = rows, .width = width, .hidden = hidden};
-    branch t = {.parameters = IN_BRANCH_TEACHER, .buffers = BRANCH_BUFFERS, .rows = rows, .hidden = hidden,
+    branch t = {.parameters = IN_BRANCH_TEACHER,
+                .buffers = BRANCH_BUFFERS,
+                .rows = rows,
+                .hidden = hidden,
                 .width = (int32_t)d->input[IN_TEACHER_QUERIES].tensor.shape[3]};
     size_t n = (size_t)rows;
     DDI_TRY(ddi_buffer_reserve(&d->exec, &d->terms[DDI_CONTRASTIVE], (size_t)d->pairs.count * 8, true, "loss terms"));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The student's own detection loss (D.2) and the denoising loss (D.6): focal class loss, L1 and GIoU against matched objects. */
+ * The student's own detection loss (D.2) and the denoising loss (D.6): focal class loss, L1 and GIoU against matched objects.
+ */
 #include "kd/detection.h"
 #include "base/error.h"
 
@@ -14,12 +15,26 @@ dd_status ddi_object_loss(dd_distiller *d, ddi_module module, const ddi_predicti
     DDI_TRY(ddi_buffer_reserve(x, &d->terms[module], bytes, true, "loss terms"));
     double n = normaliser + v->normaliser_eps;
     int32_t add_logits = 0, add_boxes = 0;
-    dd_op_det_loss loss = {.logits = p->logits, .boxes = p->boxes, .match = match, .gt_boxes = d->objects.d_boxes,
-                           .gt_labels = d->objects.d_labels, .gt_offsets = d->objects.d_offsets, .sizes = d->objects.d_sizes,
-                           .image_use = ddi_image_use(d), .terms = d->terms[module].data, .S = p->stages, .B = d->images,
-                           .N = p->queries, .C = p->classes, .G = d->objects.count, .l1_xyxy = v->l1_xyxy,
-                           .giou_pixels = v->giou_pixels, .giou_eps = v->giou_eps, .scale_class = v->class_weight / n,
-                           .scale_l1 = DDI_WEIGHT_L1 / n, .scale_giou = DDI_WEIGHT_GIOU / n,
+    dd_op_det_loss loss = {.logits = p->logits,
+                           .boxes = p->boxes,
+                           .match = match,
+                           .gt_boxes = d->objects.d_boxes,
+                           .gt_labels = d->objects.d_labels,
+                           .gt_offsets = d->objects.d_offsets,
+                           .sizes = d->objects.d_sizes,
+                           .image_use = ddi_image_use(d),
+                           .terms = d->terms[module].data,
+                           .S = p->stages,
+                           .B = d->images,
+                           .N = p->queries,
+                           .C = p->classes,
+                           .G = d->objects.count,
+                           .l1_xyxy = v->l1_xyxy,
+                           .giou_pixels = v->giou_pixels,
+                           .giou_eps = v->giou_eps,
+                           .scale_class = v->class_weight / n,
+                           .scale_l1 = DDI_WEIGHT_L1 / n,
+                           .scale_giou = DDI_WEIGHT_GIOU / n,
                            .grad_scale = d->settings.weight[module]};
     loss.g_logits = ddi_gradient_target(d, logits, &add_logits);
     loss.g_boxes = ddi_gradient_target(d, boxes, &add_boxes);
@@ -58,8 +73,8 @@ dd_status ddi_denoising_match(dd_distiller *d)
         int32_t image = (int32_t)(i / (size_t)p->queries % (size_t)d->images);
         int32_t object = match[i] < 0 ? -1 : compact_object(&d->objects, image, match[i]);
         if (match[i] >= 0 && object < 0 && d->objects.image_use[image]) {
-            ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: slot %d of image %d names object %d, which is not there or a crowd box", in->name,
-                     (int32_t)(i % (size_t)p->queries), image, match[i]);
+            ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: slot %d of image %d names object %d, which is not there or a crowd box",
+                     in->name, (int32_t)(i % (size_t)p->queries), image, match[i]);
             ddi_error_set_place(DD_PLACE_IMAGE, image);
             return DD_ERR_ARGUMENT;
         }
@@ -71,7 +86,8 @@ dd_status ddi_denoising_match(dd_distiller *d)
     return ddi_copy(x, d->fixed_match_device.data, match, n * 4, DD_COPY_TO_DEVICE);
 }
 
-/* Groups of the denoising block: told, or each group has a positive and a negative slot for every object of the fullest image. */
+/* Groups of the denoising block: told, or each group has a positive and a negative slot for every object of the fullest image.
+ */
 static dd_status denoising_groups(const dd_distiller *d, double *groups)
 {
     int32_t slots = d->denoising.queries, most = d->objects.most;
@@ -79,8 +95,10 @@ static dd_status denoising_groups(const dd_distiller *d, double *groups)
     if (d->settings.denoising_groups > 0)
         return DD_OK;
     if (most > 0 && slots % (2 * most) != 0)
-        return ddi_fail(DD_ERR_OPTION, "denoising-groups", "denoising.logits has %d slots, no multiple of 2 x %d objects: set "
-                        "denoising-groups", slots, most);
+        return ddi_fail(DD_ERR_OPTION, "denoising-groups",
+                        "denoising.logits has %d slots, no multiple of 2 x %d objects: set "
+                        "denoising-groups",
+                        slots, most);
     *groups = most > 0 ? slots / (2 * most) : 1;
     return DD_OK;
 }

@@ -41,8 +41,9 @@ void ddi_distiller_free(dd_distiller *d)
     ddi_matching *const matchings[] = {&d->det_match, &d->teacher_match, &d->prior_match, &d->kd_match};
     for (int32_t i = 0; i < 4; i++)
         ddi_matching_free(x, matchings[i]);
-    ddi_buffer *const single[] = {&d->quality_index, &d->quality, &d->fixed_match, &d->fixed_match_device, &d->prior_targets,
-                                  &d->pairs.host, &d->pairs.device, &d->scan.device, &d->scan.host};
+    ddi_buffer *const single[] = {&d->quality_index,      &d->quality,       &d->fixed_match,
+                                  &d->fixed_match_device, &d->prior_targets, &d->pairs.host,
+                                  &d->pairs.device,       &d->scan.device,   &d->scan.host};
     for (size_t i = 0; i < sizeof single / sizeof single[0]; i++)
         ddi_buffer_free(x, single[i]);
     free_buffers(x, d->targets.memory, 3);
@@ -66,7 +67,8 @@ const uint8_t *ddi_image_use(const dd_distiller *d)
 
 static bool needs_teacher(const dd_distiller *d)
 {
-    return d->active[DDI_LOGITS] || d->active[DDI_FEATURES] || (d->active[DDI_PRIOR] && d->settings.prior == DDI_PRIOR_ASSIGNED);
+    return d->active[DDI_LOGITS] || d->active[DDI_FEATURES] ||
+           (d->active[DDI_PRIOR] && d->settings.prior == DDI_PRIOR_ASSIGNED);
 }
 
 bool ddi_needs_teacher_match(const dd_distiller *d)
@@ -96,18 +98,22 @@ static dd_status take_predictions(dd_distiller *d)
     d->images = (int32_t)in[IN_STUDENT_LOGITS].tensor.shape[1];
     classes = d->student.classes;
     if (needs_teacher(d)) {
-        DDI_TRY(ddi_predictions_take(x, &d->teacher, &in[IN_TEACHER_LOGITS], &in[IN_TEACHER_BOXES], d->dtype, d->images, classes));
+        DDI_TRY(
+            ddi_predictions_take(x, &d->teacher, &in[IN_TEACHER_LOGITS], &in[IN_TEACHER_BOXES], d->dtype, d->images, classes));
         DDI_TRY(ddi_stage_pairs_make(x, &d->pairs, d->student.stages, d->teacher.stages, (ddi_stage_map)d->settings.stage));
     }
     if (d->active[DDI_PRIOR]) {
         DDI_TRY(ddi_predictions_take(x, &d->prior, &in[IN_PRIOR_LOGITS], &in[IN_PRIOR_BOXES], d->dtype, d->images, classes));
         if (d->prior.stages != d->student.stages || (needs_teacher(d) && d->prior.queries != d->teacher.queries))
-            return ddi_fail(DD_ERR_SHAPE, "prior.logits", "prior.logits has %d stages and %d queries; it needs the student's %d stages "
-                            "and the teacher's %d queries", d->prior.stages, d->prior.queries, d->student.stages,
+            return ddi_fail(DD_ERR_SHAPE, "prior.logits",
+                            "prior.logits has %d stages and %d queries; it needs the student's %d stages "
+                            "and the teacher's %d queries",
+                            d->prior.stages, d->prior.queries, d->student.stages,
                             needs_teacher(d) ? d->teacher.queries : d->prior.queries);
     }
     if (d->active[DDI_DENOISING])
-        DDI_TRY(ddi_predictions_take(x, &d->denoising, &in[IN_DENOISING_LOGITS], &in[IN_DENOISING_BOXES], d->dtype, d->images, classes));
+        DDI_TRY(ddi_predictions_take(x, &d->denoising, &in[IN_DENOISING_LOGITS], &in[IN_DENOISING_BOXES], d->dtype, d->images,
+                                     classes));
     return DD_OK;
 }
 
@@ -117,10 +123,12 @@ static dd_status take_contrastive(dd_distiller *d)
     DDI_TRY(ddi_input_expect(s, 4, (int64_t[]){d->student.stages, d->images, d->student.queries, -1}));
     DDI_TRY(ddi_input_expect(t, 4, (int64_t[]){d->teacher.stages, d->images, d->teacher.queries, -1}));
     if (d->student.queries > d->teacher.queries)
-        return ddi_fail(DD_ERR_SHAPE, s->name, "contrastive=1 needs at least as many teacher queries (%d) as student queries (%d)",
-                        d->teacher.queries, d->student.queries);
+        return ddi_fail(DD_ERR_SHAPE, s->name,
+                        "contrastive=1 needs at least as many teacher queries (%d) as student queries (%d)", d->teacher.queries,
+                        d->student.queries);
     if ((int64_t)d->images * d->student.queries > DDI_MAX_QUERIES * 4)
-        return ddi_fail(DD_ERR_LIMIT, s->name, "contrastive=1 compares all queries of the batch: more than %d", DDI_MAX_QUERIES * 4);
+        return ddi_fail(DD_ERR_LIMIT, s->name, "contrastive=1 compares all queries of the batch: more than %d",
+                        DDI_MAX_QUERIES * 4);
     DDI_TRY(ddi_input_stage(&d->exec, s, d->dtype, false));
     return ddi_input_stage(&d->exec, t, d->dtype, false);
 }
@@ -130,8 +138,11 @@ static dd_status take_objects(dd_distiller *d)
     ddi_input *in = d->input;
     bool pixels = ddi_family[d->settings.family].giou_pixels;
     bool based = d->active[DDI_DET] || d->active[DDI_PRIOR] || d->active[DDI_DENOISING] || ddi_needs_teacher_match(d);
-    const ddi_objects_inputs batch = {.boxes = &in[IN_GT_BOXES], .labels = &in[IN_GT_LABELS], .offsets = &in[IN_GT_OFFSETS],
-                                      .crowd = &in[IN_GT_CROWD], .sizes = &in[IN_SIZES],
+    const ddi_objects_inputs batch = {.boxes = &in[IN_GT_BOXES],
+                                      .labels = &in[IN_GT_LABELS],
+                                      .offsets = &in[IN_GT_OFFSETS],
+                                      .crowd = &in[IN_GT_CROWD],
+                                      .sizes = &in[IN_SIZES],
                                       .need_objects = based || d->active[DDI_FEATURES],
                                       .need_sizes = d->active[DDI_LOGITS] || d->active[DDI_FEATURES] || (based && pixels)};
     return ddi_objects_read(&d->exec, &d->objects, &batch, d->images, d->student.classes, d->dtype,
@@ -141,11 +152,18 @@ static dd_status take_objects(dd_distiller *d)
 /* Looks for NaN in all that was taken; replaces or leaves out as asked. */
 static dd_status check_finite(dd_distiller *d)
 {
-    static const int32_t with_queries[] = {IN_STUDENT_LOGITS,   IN_STUDENT_BOXES,   IN_TEACHER_LOGITS, IN_TEACHER_BOXES, IN_PRIOR_LOGITS,
-                                           IN_PRIOR_BOXES,      IN_DENOISING_LOGITS, IN_DENOISING_BOXES, IN_STUDENT_QUERIES,
-                                           IN_TEACHER_QUERIES};
-    const bool taken[] = {true, true, needs_teacher(d), needs_teacher(d), d->active[DDI_PRIOR], d->active[DDI_PRIOR],
-                          d->active[DDI_DENOISING], d->active[DDI_DENOISING], d->active[DDI_CONTRASTIVE],
+    static const int32_t with_queries[] = {IN_STUDENT_LOGITS,  IN_STUDENT_BOXES,  IN_TEACHER_LOGITS,   IN_TEACHER_BOXES,
+                                           IN_PRIOR_LOGITS,    IN_PRIOR_BOXES,    IN_DENOISING_LOGITS, IN_DENOISING_BOXES,
+                                           IN_STUDENT_QUERIES, IN_TEACHER_QUERIES};
+    const bool taken[] = {true,
+                          true,
+                          needs_teacher(d),
+                          needs_teacher(d),
+                          d->active[DDI_PRIOR],
+                          d->active[DDI_PRIOR],
+                          d->active[DDI_DENOISING],
+                          d->active[DDI_DENOISING],
+                          d->active[DDI_CONTRASTIVE],
                           d->active[DDI_CONTRASTIVE] || d->active[DDI_FEATURES]};
     bool replaced[DDI_MAX_SCANS] = {false};
     d->scan.count = 0;

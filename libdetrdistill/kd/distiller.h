@@ -66,11 +66,11 @@ typedef struct ddi_parameter {
 
 /* One feature level of a step. */
 typedef struct ddi_level {
-    int32_t height, width;                            /* the teacher's map */
-    bool adapt, resize;                               /* student maps need a 1x1 convolution; another size */
-    ddi_buffer mapped, resized, g_resized, g_mapped;  /* after each of the two, and their gradients */
-    ddi_buffer weight, sum;                           /* psi^2 by teacher stage; their sum W */
-    ddi_buffer terms;                                 /* double [L_T,B] */
+    int32_t height, width;                           /* the teacher's map */
+    bool adapt, resize;                              /* student maps need a 1x1 convolution; another size */
+    ddi_buffer mapped, resized, g_resized, g_mapped; /* after each of the two, and their gradients */
+    ddi_buffer weight, sum;                          /* psi^2 by teacher stage; their sum W */
+    ddi_buffer terms;                                /* double [L_T,B] */
 } ddi_level;
 
 typedef struct ddi_term {
@@ -80,10 +80,10 @@ typedef struct ddi_term {
 
 /* Numbers whose mean over processes the normalisers need (avg_R), in the order in which dd_mean_fn gets them. */
 typedef enum {
-    NORM_POSITIVES,       /* matched queries of the student */
-    NORM_OBJECTS,         /* ground-truth objects */
-    NORM_PAIRS,           /* student-teacher pairs of one stage */
-    NORM_PAIRS_POSITIVE,  /* .. with a positive teacher query, with split=1 */
+    NORM_POSITIVES,      /* matched queries of the student */
+    NORM_OBJECTS,        /* ground-truth objects */
+    NORM_PAIRS,          /* student-teacher pairs of one stage */
+    NORM_PAIRS_POSITIVE, /* .. with a positive teacher query, with split=1 */
     NORM_PAIRS_NEGATIVE,
     NORM_PRIOR_POSITIVES, /* matched queries of the prior group */
     NORM_COUNT
@@ -118,9 +118,9 @@ struct dd_distiller {
     ddi_matching det_match, teacher_match, prior_match, kd_match;
     ddi_finite_scan scan;
     ddi_level level[DDI_MAX_LEVELS];
-    ddi_buffer quality_index, quality; /* [L_T,B,K] */
+    ddi_buffer quality_index, quality;          /* [L_T,B,K] */
     ddi_buffer fixed_match, fixed_match_device; /* matches that are not searched: denoising slots */
-    ddi_buffer prior_targets;          /* teacher matches arranged by student stage */
+    ddi_buffer prior_targets;                   /* teacher matches arranged by student stage */
     ddi_buffer contrastive[CONTRASTIVE_BUFFERS];
     ddi_buffer terms[DDI_MODULES];      /* device: what the loss operators write */
     ddi_buffer host_terms[DDI_MODULES]; /* host: [stages or pairs][parts], summed over images */
@@ -143,7 +143,8 @@ dd_status ddi_distiller_prepare(dd_distiller *distiller);
 void ddi_distiller_name_inputs(dd_distiller *distiller);
 
 /* gradients.c */
-/* Where an operator writes the gradient of input i, or NULL if nobody asked for it. *accumulate: 1 if something is there already. */
+/* Where an operator writes the gradient of input i, or NULL if nobody asked for it. *accumulate: 1 if something is there
+ * already. */
 void *ddi_gradient_target(dd_distiller *distiller, int32_t i, int32_t *accumulate);
 dd_status ddi_gradients_stage(dd_distiller *distiller);
 dd_status ddi_gradients_deliver(dd_distiller *distiller);

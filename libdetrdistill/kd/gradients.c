@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Gradients that the caller asked for: where operators write them and how they reach the caller's memory. */
-#include "kd/distiller.h"
 #include "base/error.h"
+#include "kd/distiller.h"
 #include "tensor/tensor.h"
 
 void *ddi_gradient_target(dd_distiller *d, int32_t i, int32_t *accumulate)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Parameters of adaptors (B.5) and contrastive branches (A.9): the caller's if bound, else the distiller's own. */
-#include "kd/distiller.h"
 #include "base/error.h"
 #include "base/philox.h"
+#include "kd/distiller.h"
 
 #include <math.h>
 #include <string.h>
@@ -18,14 +18,17 @@ static ddi_parameter *find(dd_distiller *d, int32_t input)
 typedef enum { FILL_UNIFORM, FILL_ONE, FILL_ZERO } fill;
 
 /* Values as frameworks start a linear layer: uniform in +-1/sqrt(fan_in), weight and bias alike. */
-static void start_values(const dd_distiller *d, void *values, int64_t n, int32_t dtype, fill how, int64_t fan_in, int32_t stream)
+static void start_values(const dd_distiller *d, void *values, int64_t n, int32_t dtype, fill how, int64_t fan_in,
+                         int32_t stream)
 {
     double bound = 1 / sqrt((double)fan_in);
     for (int64_t i = 0; i < n; i++) {
-        double u = how == FILL_UNIFORM
-                       ? bound * (2 * ddi_philox_uniform((uint64_t)d->exec.context->settings.seed, 0, (uint32_t)stream, (uint64_t)i) - 1)
-                   : how == FILL_ONE ? 1
-                                     : 0;
+        double u =
+            how == FILL_UNIFORM
+                ? bound *
+                      (2 * ddi_philox_uniform((uint64_t)d->exec.context->settings.seed, 0, (uint32_t)stream, (uint64_t)i) - 1)
+            : how == FILL_ONE ? 1
+                              : 0;
         if (dtype == DD_F64)
             ((double *)values)[i] = u;
         else
@@ -33,14 +36,19 @@ static void start_values(const dd_distiller *d, void *values, int64_t n, int32_t
     }
 }
 
-static dd_status create(dd_distiller *d, ddi_parameter *p, int32_t input, int32_t dims, const int64_t *shape, fill how, int64_t fan_in)
+static dd_status create(dd_distiller *d, ddi_parameter *p, int32_t input, int32_t dims, const int64_t *shape, fill how,
+                        int64_t fan_in)
 {
     ddi_exec *x = &d->exec;
     const dd_context *c = x->context;
     int64_t n = shape[0] * (dims > 1 ? shape[1] : 1);
     size_t bytes = (size_t)(n * dd_dtype_size(d->dtype));
-    dd_tensor view = {.struct_size = sizeof view, .dtype = d->dtype, .ndim = dims, .device_type = c->backend->device_type,
-                      .device_index = c->device_index, .shape = {shape[0], dims > 1 ? shape[1] : 0},
+    dd_tensor view = {.struct_size = sizeof view,
+                      .dtype = d->dtype,
+                      .ndim = dims,
+                      .device_type = c->backend->device_type,
+                      .device_index = c->device_index,
+                      .shape = {shape[0], dims > 1 ? shape[1] : 0},
                       .stride = {dims > 1 ? shape[1] : 1, dims > 1 ? 1 : 0}};
     DDI_TRY(ddi_buffer_reserve(x, &p->value, bytes, true, d->input[input].name));
     DDI_TRY(ddi_buffer_reserve(x, &p->grad, bytes, true, d->input[input].name));
@@ -75,8 +83,10 @@ static dd_status take(dd_distiller *d, int32_t i, int32_t dims, const int64_t *s
         d->parameter_count++;
     }
     if (p->view.dtype != d->dtype || p->view.shape[0] != shape[0] || (dims > 1 && p->view.shape[1] != shape[1]))
-        return ddi_fail(DD_ERR_SHAPE, in->name, "%s: this distiller made it for other widths or another element type; use another "
-                        "distiller", in->name);
+        return ddi_fail(DD_ERR_SHAPE, in->name,
+                        "%s: this distiller made it for other widths or another element type; use another "
+                        "distiller",
+                        in->name);
     in->data = p->value.data;
     return DD_OK;
 }
@@ -106,7 +116,8 @@ static dd_status make_branch(dd_distiller *d, int32_t first, int64_t width)
 dd_status ddi_parameters_make(dd_distiller *d)
 {
     for (int32_t n = 0; n < d->levels && d->active[DDI_FEATURES]; n++) {
-        int64_t d_s = d->input[IN_STUDENT_FEATURES + n].tensor.shape[1], d_t = d->input[IN_TEACHER_FEATURES + n].tensor.shape[1];
+        int64_t d_s = d->input[IN_STUDENT_FEATURES + n].tensor.shape[1],
+                d_t = d->input[IN_TEACHER_FEATURES + n].tensor.shape[1];
         if (!d->level[n].adapt)
             continue;
         DDI_TRY(take(d, IN_ADAPTOR_WEIGHT + n, 2, (int64_t[]){d_t, d_s}, FILL_UNIFORM, d_s));

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Query-prior assignment distillation (C): the teacher's queries, run through the student's decoder, are supervised with the
  * objects that the teacher's own matching gave them. */
-#include "kd/detection.h"
 #include "base/error.h"
-
+#include "kd/detection.h"
 
 int32_t ddi_prior_teacher_stage(const dd_distiller *d, int32_t s)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Results of the last step by name, as read-only host tensors. */
-#include "kd/distiller.h"
 #include "base/error.h"
+#include "kd/distiller.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +9,12 @@
 
 static void describe(dd_tensor *view, void *data, int32_t dtype, int32_t dims, const int64_t *shape)
 {
-    *view = (dd_tensor){.struct_size = sizeof *view, .dtype = dtype, .ndim = dims, .device_type = DD_DEVICE_CPU,
-                        .flags = DD_TENSOR_READONLY, .data = data};
+    *view = (dd_tensor){.struct_size = sizeof *view,
+                        .dtype = dtype,
+                        .ndim = dims,
+                        .device_type = DD_DEVICE_CPU,
+                        .flags = DD_TENSOR_READONLY,
+                        .data = data};
     int64_t step = 1;
     for (int32_t i = dims - 1; i >= 0; i--) {
         view->shape[i] = shape[i];
@@ -24,7 +28,8 @@ static dd_status absent(const char *name)
     return ddi_fail(DD_ERR_NOT_FOUND, name, "there is no result named '%.60s', or its module was off in the last step", name);
 }
 
-static dd_status match_result(dd_distiller *d, int32_t slot, const ddi_matching *m, bool is_on, const char *name, dd_tensor *view)
+static dd_status match_result(dd_distiller *d, int32_t slot, const ddi_matching *m, bool is_on, const char *name,
+                              dd_tensor *view)
 {
     if (!is_on)
         return absent(name);
@@ -94,8 +99,8 @@ static dd_status terms_result(dd_distiller *d, ddi_module m, const char *name, d
     return DD_OK;
 }
 
-static dd_status device_result(dd_distiller *d, int32_t slot, const void *data, int32_t dtype, const int64_t *shape, const char *name,
-                               dd_tensor *view)
+static dd_status device_result(dd_distiller *d, int32_t slot, const void *data, int32_t dtype, const int64_t *shape,
+                               const char *name, dd_tensor *view)
 {
     ddi_exec *x = &d->exec;
     if (!d->active[DDI_FEATURES])

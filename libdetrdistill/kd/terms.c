@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From the sums that the operators wrote to named terms. */
-#include "kd/distiller.h"
 #include "base/error.h"
+#include "kd/distiller.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -63,7 +63,8 @@ static dd_status add_images(dd_distiller *d, const void *device, int32_t rows, i
 static dd_status fetch_module(dd_distiller *d, ddi_module m)
 {
     int32_t rows = ddi_term_rows(d, m), parts = ddi_term_parts(d, m);
-    DDI_TRY(ddi_buffer_reserve(&d->exec, &d->host_terms[m], (size_t)rows * (size_t)parts * sizeof(double), false, "loss terms"));
+    DDI_TRY(
+        ddi_buffer_reserve(&d->exec, &d->host_terms[m], (size_t)rows * (size_t)parts * sizeof(double), false, "loss terms"));
     double *out = d->host_terms[m].data;
     if (m == DDI_FEATURES) {
         for (int32_t n = 0; n < d->levels; n++)
@@ -88,8 +89,10 @@ dd_status ddi_terms_fetch(dd_distiller *d)
             continue;
         DDI_TRY(fetch_module(d, (ddi_module)m));
         if (!isfinite(d->module_sum[m]))
-            return ddi_fail(DD_ERR_NONFINITE, ddi_module_names[m], "loss.%s overflowed: an input is finite but too large; all bound "
-                            "gradients were set to zero", ddi_module_names[m]);
+            return ddi_fail(DD_ERR_NONFINITE, ddi_module_names[m],
+                            "loss.%s overflowed: an input is finite but too large; all bound "
+                            "gradients were set to zero",
+                            ddi_module_names[m]);
         d->total += d->settings.weight[m] * d->module_sum[m];
     }
     return DD_OK;

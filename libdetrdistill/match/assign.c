@@ -12,7 +12,7 @@
 /* One thread's memory. */
 typedef struct desk {
     void *workspace;
-    void *packed;               /* the rows and columns that take part, dense */
+    void *packed;                /* the rows and columns that take part, dense */
     int32_t *row, *col, *chosen; /* their numbers in the block; the solver's answer */
 } desk;
 
@@ -50,7 +50,8 @@ static void solve_block(const job *w, const desk *d, int32_t number)
     const dd_op_assign *a = w->a;
     const dd_assign_block *k = &a->block[number];
     const char *cost = (const char *)a->cost + k->cost_offset * dd_dtype_size(w->dtype);
-    const uint8_t *row_use = a->row_use ? a->row_use + k->row_offset : NULL, *col_use = a->col_use ? a->col_use + k->col_offset : NULL;
+    const uint8_t *row_use = a->row_use ? a->row_use + k->row_offset : NULL,
+                  *col_use = a->col_use ? a->col_use + k->col_offset : NULL;
     int32_t n_rows = numbers_in_use(row_use, k->rows, d->row), n_cols = numbers_in_use(col_use, k->cols, d->col);
     if (n_rows < k->rows || n_cols < k->cols) {
         pack(cost, k->cols, d, n_rows, n_cols, w->dtype);
@@ -182,8 +183,8 @@ static dd_status get_workspace(int64_t rows, int64_t cols, void **workspace)
     return *workspace ? DD_OK : ddi_fail_nomem(bytes, "an assignment");
 }
 
-dd_status dd_assign_f32(const float *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride, int32_t *row_to_col,
-                        double *total)
+dd_status dd_assign_f32(const float *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
+                        int32_t *row_to_col, double *total)
 {
     void *workspace;
     DDI_TRY(check_assign(cost, rows, cols, row_to_col));
@@ -196,8 +197,8 @@ dd_status dd_assign_f32(const float *cost, int64_t rows, int64_t cols, int64_t r
     return DD_OK;
 }
 
-dd_status dd_assign_f64(const double *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride, int32_t *row_to_col,
-                        double *total)
+dd_status dd_assign_f64(const double *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
+                        int32_t *row_to_col, double *total)
 {
     void *workspace;
     DDI_TRY(check_assign(cost, rows, cols, row_to_col));

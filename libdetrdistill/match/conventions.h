@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the detector families do differently in matching and in the base loss (distillation D.2; detectors 1.14; golden/kd DECISIONS 1 to 4). */
+ * What the detector families do differently in matching and in the base loss (distillation D.2; detectors 1.14; golden/kd
+ * DECISIONS 1 to 4). */
 #ifndef DDI_MATCH_CONVENTIONS_H
 #define DDI_MATCH_CONVENTIONS_H
 

@@ -47,15 +47,20 @@ static dd_status scan_all(ddi_exec *x, ddi_finite_scan *scan, int32_t images, in
     DDI_TRY(ddi_zero(x, scan->device.data, bytes));
     for (int32_t i = 0; i < scan->count; i++) {
         int64_t n = ddi_tensor_elements(&scan->input[i]->tensor), block = scan->inner[i] * images;
-        dd_op_check_finite check = {.x = scan->input[i]->data, .outer = block ? n / block : 0, .images = images,
-                                    .inner = scan->inner[i], .first = first + i, .image_bad = flags + (size_t)i * (size_t)images};
+        dd_op_check_finite check = {.x = scan->input[i]->data,
+                                    .outer = block ? n / block : 0,
+                                    .images = images,
+                                    .inner = scan->inner[i],
+                                    .first = first + i,
+                                    .image_bad = flags + (size_t)i * (size_t)images};
         DDI_TRY(ddi_run(x, DD_OPERATOR_check_finite, dtype, &check));
     }
     DDI_TRY(ddi_copy(x, scan->host.data, scan->device.data, bytes, ddi_on_host(x) ? DD_COPY_ON_DEVICE : DD_COPY_TO_HOST));
     return ddi_sync(x);
 }
 
-dd_status ddi_finite_check(ddi_exec *x, ddi_finite_scan *scan, ddi_objects *o, int32_t dtype, ddi_nonfinite policy, bool *replaced)
+dd_status ddi_finite_check(ddi_exec *x, ddi_finite_scan *scan, ddi_objects *o, int32_t dtype, ddi_nonfinite policy,
+                           bool *replaced)
 {
     DDI_TRY(scan_all(x, scan, o->images, dtype));
     const int64_t *first = scan->host.data;

@@ -15,12 +15,13 @@ typedef struct ddi_finite_scan {
     ddi_buffer device, host; /* [count] first bad element, then [count][images] flags */
 } ddi_finite_scan;
 
-/* Adds a staged input shaped [.., images, ..] with the image as dimension `image_dim`; query_dim: the dimension that counts queries, or -1. */
+/* Adds a staged input shaped [.., images, ..] with the image as dimension `image_dim`; query_dim: the dimension that counts
+ * queries, or -1. */
 void ddi_finite_add(ddi_finite_scan *scan, ddi_input *input, int32_t image_dim, int32_t query_dim);
 
-/* Scans all (waits for the device). Policy error: the first bad tensor is an error that names where. skip: image_use of bad images
- * becomes 0. skip and clamp: bad tensors are staged anew with their bad numbers replaced; `replaced` (a flag for each input,
- * in the order of adding) tells which. */
+/* Scans all (waits for the device). Policy error: the first bad tensor is an error that names where. skip: image_use of bad
+ * images becomes 0. skip and clamp: bad tensors are staged anew with their bad numbers replaced; `replaced` (a flag for each
+ * input, in the order of adding) tells which. */
 dd_status ddi_finite_check(ddi_exec *exec, ddi_finite_scan *scan, ddi_objects *objects, int32_t dtype, ddi_nonfinite policy,
                            bool *replaced);
 

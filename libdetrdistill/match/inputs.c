@@ -19,7 +19,7 @@ static dd_status check_kind(const ddi_input *in, const dd_tensor *t)
                 (in->kind & DDI_BYTES && t->dtype == DD_U8);
     if (!fits)
         return ddi_fail(DD_ERR_DTYPE, in->name, "%s: element type %s; it takes %s", in->name, dd_dtype_name(t->dtype),
-                        in->kind & DDI_REALS      ? "f32, f64, f16 or bf16"
+                        in->kind & DDI_REALS     ? "f32, f64, f16 or bf16"
                         : in->kind & DDI_INDICES ? "i32 or i64"
                                                  : "u8");
     return DD_OK;
@@ -40,7 +40,8 @@ static dd_status check_writable(const ddi_input *in, const dd_tensor *t)
     if (t->flags & DD_TENSOR_READONLY)
         return ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: a gradient is written, but the tensor is read-only", in->name);
     if (ddi_tensor_overlaps_itself(t))
-        return ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: a gradient is written, but elements of the tensor share memory", in->name);
+        return ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: a gradient is written, but elements of the tensor share memory",
+                        in->name);
     return DD_OK;
 }
 
@@ -50,13 +51,12 @@ static dd_status check_alias(const ddi_input *in, const dd_tensor *t, const ddi_
     uintptr_t low, high, other_low, other_high;
     ddi_tensor_span(t, &low, &high);
     for (int32_t i = 0; i < count; i++) {
-        if (!all[i].bound || &all[i] == in || !(in->writable || all[i].writable) ||
-            all[i].tensor.device_type != t->device_type)
+        if (!all[i].bound || &all[i] == in || !(in->writable || all[i].writable) || all[i].tensor.device_type != t->device_type)
             continue;
         ddi_tensor_span(&all[i].tensor, &other_low, &other_high);
         if (low < other_high && other_low < high)
-            return ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: shares memory with %s; a gradient needs memory of its own", in->name,
-                            all[i].name);
+            return ddi_fail(DD_ERR_ARGUMENT, in->name, "%s: shares memory with %s; a gradient needs memory of its own",
+                            in->name, all[i].name);
     }
     return DD_OK;
 }
@@ -76,8 +76,8 @@ dd_status ddi_inputs_bind(ddi_exec *x, ddi_input *input, int32_t count, const ch
         DDI_TRY(check_place(x, in, tensor));
         char shape[160];
         if (in->dims && tensor->ndim != in->dims)
-            return ddi_fail(DD_ERR_SHAPE, in->name, "%s: shape %s; it needs %d dimensions", in->name, ddi_shape_text(tensor, shape),
-                            in->dims);
+            return ddi_fail(DD_ERR_SHAPE, in->name, "%s: shape %s; it needs %d dimensions", in->name,
+                            ddi_shape_text(tensor, shape), in->dims);
         if (in->writable)
             DDI_TRY(check_writable(in, tensor));
         DDI_TRY(check_alias(in, tensor, input, count));

@@ -11,14 +11,14 @@ typedef enum { DDI_NONFINITE_ERROR, DDI_NONFINITE_SKIP, DDI_NONFINITE_CLAMP } dd
 /* What may be bound under a name. */
 typedef enum { DDI_REALS = 1, DDI_INDICES = 2, DDI_BYTES = 4 } ddi_element_kind;
 
-/* One name. `tensor` is the caller's view; `data` is where a step finds it as contiguous reals (or indices, bytes) on the device:
- * the caller's own memory when it already has that form, else `staged`. */
+/* One name. `tensor` is the caller's view; `data` is where a step finds it as contiguous reals (or indices, bytes) on the
+ * device: the caller's own memory when it already has that form, else `staged`. */
 typedef struct ddi_input {
     char name[48];
     ddi_element_kind kind;
-    int32_t dims;      /* needed number of dimensions, 0: any */
-    bool writable;     /* a gradient */
-    bool anywhere;     /* may lie on the CPU when the context is on a device (objects, sizes) */
+    int32_t dims;  /* needed number of dimensions, 0: any */
+    bool writable; /* a gradient */
+    bool anywhere; /* may lie on the CPU when the context is on a device (objects, sizes) */
     bool bound;
     dd_tensor tensor;
     ddi_buffer staged;
@@ -35,7 +35,8 @@ dd_status ddi_input_expect(const ddi_input *input, int32_t dims, const int64_t *
 /* Makes `data` ready for reading as reals of `dtype` (sanitise: non-finite values are replaced). */
 dd_status ddi_input_stage(ddi_exec *exec, ddi_input *input, int32_t dtype, bool sanitise);
 
-/* Makes `data` ready for a gradient: the caller's memory if a kernel may write there, else a buffer that ddi_output_deliver copies out. */
+/* Makes `data` ready for a gradient: the caller's memory if a kernel may write there, else a buffer that ddi_output_deliver
+ * copies out. */
 dd_status ddi_output_stage(ddi_exec *exec, ddi_input *output, int32_t dtype);
 /* Brings a staged gradient to the caller. `source` (or NULL): zeros are written where it is not finite. */
 dd_status ddi_output_deliver(ddi_exec *exec, ddi_input *output, int32_t dtype, const ddi_input *source);

@@ -10,7 +10,8 @@
 static const ddi_option option[] = {
     {"with", DDI_CHOICE, FIELD(with), 0, 0, "objects", "objects|teacher", "what student predictions are matched with"},
     {"family", DDI_CHOICE, FIELD(family), 0, 0, "deformable-detr", DDI_FAMILIES, "conventions of the cost"},
-    {"class", DDI_REAL, FIELD(class_cost), -1, 1e6, "-1", NULL, "weight of the class cost; -1: 2 for objects, 1 for the teacher"},
+    {"class", DDI_REAL, FIELD(class_cost), -1, 1e6, "-1", NULL,
+     "weight of the class cost; -1: 2 for objects, 1 for the teacher"},
     {"l1", DDI_REAL, FIELD(l1), 0, 1e6, "5", NULL, "weight of the L1 distance of boxes"},
     {"giou", DDI_REAL, FIELD(giou), 0, 1e6, "2", NULL, "weight of the generalised IoU"},
     {"split", DDI_CHOICE, FIELD(split), 0, 0, "0", "0|1", "with=teacher: positives and negatives apart (needs gt.*)"},
@@ -24,10 +25,14 @@ static const struct {
     int32_t dims;
     bool anywhere;
 } inputs[DDI_MATCHER_INPUTS] = {
-    {"student.logits", DDI_REALS, 0, false},          {"student.boxes", DDI_REALS, 0, false},
-    {"teacher.logits", DDI_REALS, 0, false},          {"teacher.boxes", DDI_REALS, 0, false},
-    {"gt.boxes", DDI_REALS, 2, true},                 {"gt.labels", DDI_INDICES, 1, true},
-    {"gt.offsets", DDI_INDICES, 1, true},             {"gt.crowd", DDI_BYTES, 1, true},
+    {"student.logits", DDI_REALS, 0, false},
+    {"student.boxes", DDI_REALS, 0, false},
+    {"teacher.logits", DDI_REALS, 0, false},
+    {"teacher.boxes", DDI_REALS, 0, false},
+    {"gt.boxes", DDI_REALS, 2, true},
+    {"gt.labels", DDI_INDICES, 1, true},
+    {"gt.offsets", DDI_INDICES, 1, true},
+    {"gt.crowd", DDI_BYTES, 1, true},
     {"image.sizes", DDI_REALS | DDI_INDICES, 2, true},
 };
 
@@ -98,15 +103,18 @@ static dd_status keep_original(dd_matcher *m)
 static dd_status read_batch(dd_matcher *m, int32_t images, int32_t classes, int32_t dtype)
 {
     ddi_input *in = m->input;
-    const ddi_objects_inputs batch = {
-        .boxes = &in[DDI_MATCHER_GT_BOXES], .labels = &in[DDI_MATCHER_GT_LABELS], .offsets = &in[DDI_MATCHER_GT_OFFSETS],
-        .crowd = &in[DDI_MATCHER_GT_CROWD], .sizes = &in[DDI_MATCHER_SIZES],
-        .need_objects = m->settings.with == 0 || m->settings.split,
-        .need_sizes = m->settings.with == 1 || ddi_family[m->settings.family].giou_pixels};
+    const ddi_objects_inputs batch = {.boxes = &in[DDI_MATCHER_GT_BOXES],
+                                      .labels = &in[DDI_MATCHER_GT_LABELS],
+                                      .offsets = &in[DDI_MATCHER_GT_OFFSETS],
+                                      .crowd = &in[DDI_MATCHER_GT_CROWD],
+                                      .sizes = &in[DDI_MATCHER_SIZES],
+                                      .need_objects = m->settings.with == 0 || m->settings.split,
+                                      .need_sizes = m->settings.with == 1 || ddi_family[m->settings.family].giou_pixels};
     return ddi_objects_read(&m->exec, &m->objects, &batch, images, classes, dtype, (ddi_nonfinite)m->settings.nonfinite);
 }
 
-static dd_status match_with_teacher(dd_matcher *m, int32_t dtype, const ddi_predictions *student, const ddi_predictions *teacher)
+static dd_status match_with_teacher(dd_matcher *m, int32_t dtype, const ddi_predictions *student,
+                                    const ddi_predictions *teacher)
 {
     ddi_exec *x = &m->exec;
     const ddi_conventions *v = &ddi_family[m->settings.family];
@@ -119,7 +127,8 @@ static dd_status match_with_teacher(dd_matcher *m, int32_t dtype, const ddi_pred
         teacher_match = m->teacher_matching.match;
     }
     DDI_TRY(ddi_teacher_targets(x, dtype, teacher, &m->objects, &m->targets));
-    return ddi_match_teacher(x, dtype, v->l1_xyxy, w, student, &m->targets, &m->objects, &m->pairs, teacher_match, &m->matching);
+    return ddi_match_teacher(x, dtype, v->l1_xyxy, w, student, &m->targets, &m->objects, &m->pairs, teacher_match,
+                             &m->matching);
 }
 
 /* Queries of images that are left out have no partner. */

@@ -13,19 +13,20 @@ static dd_status check_sizes(const ddi_input *logits)
     static const struct {
         const char *what;
         int64_t limit;
-    } limits[4] = {{"stages", DDI_MAX_STAGES}, {"images", DDI_MAX_IMAGES}, {"queries", DDI_MAX_QUERIES}, {"classes", DDI_MAX_CLASSES}};
+    } limits[4] = {
+        {"stages", DDI_MAX_STAGES}, {"images", DDI_MAX_IMAGES}, {"queries", DDI_MAX_QUERIES}, {"classes", DDI_MAX_CLASSES}};
     for (int32_t i = 0; i < 4; i++) {
         if (n[i] < 1)
             return ddi_fail(DD_ERR_SHAPE, logits->name, "%s has no %s", logits->name, limits[i].what);
         if (n[i] > limits[i].limit)
-            return ddi_fail(DD_ERR_LIMIT, logits->name, "%s has %lld %s; at most %lld are possible", logits->name, (long long)n[i],
-                            limits[i].what, (long long)limits[i].limit);
+            return ddi_fail(DD_ERR_LIMIT, logits->name, "%s has %lld %s; at most %lld are possible", logits->name,
+                            (long long)n[i], limits[i].what, (long long)limits[i].limit);
     }
     return DD_OK;
 }
 
-dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype, int64_t images,
-                               int64_t classes)
+dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype,
+                               int64_t images, int64_t classes)
 {
     DDI_TRY(ddi_input_expect(logits, 4, (int64_t[]){-1, images, -1, classes}));
     DDI_TRY(check_sizes(logits));
@@ -33,8 +34,12 @@ dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logit
     DDI_TRY(ddi_input_expect(boxes, 4, (int64_t[]){n[0], n[1], n[2], 4}));
     DDI_TRY(ddi_input_stage(x, logits, dtype, false));
     DDI_TRY(ddi_input_stage(x, boxes, dtype, false));
-    *p = (ddi_predictions){.logits = logits->data, .boxes = boxes->data, .stages = (int32_t)n[0], .queries = (int32_t)n[2],
-                           .classes = (int32_t)n[3], .name = logits->name};
+    *p = (ddi_predictions){.logits = logits->data,
+                           .boxes = boxes->data,
+                           .stages = (int32_t)n[0],
+                           .queries = (int32_t)n[2],
+                           .classes = (int32_t)n[3],
+                           .name = logits->name};
     return DD_OK;
 }
 
@@ -92,21 +97,39 @@ dd_status ddi_match_objects(ddi_exec *x, int32_t dtype, const ddi_conventions *v
     DDI_TRY(reserve_blocks(x, m, &block));
     size_t entries = (size_t)p->stages * (size_t)G * (size_t)N;
     DDI_TRY(ddi_buffer_reserve(x, &m->cost, entries * (size_t)dd_dtype_size(dtype), true, "matching costs"));
-    dd_op_gt_cost cost = {.logits = p->logits, .boxes = p->boxes, .gt_boxes = o->d_boxes, .gt_labels = o->d_labels,
-                          .gt_offsets = o->d_offsets, .sizes = o->d_sizes, .cost = m->cost.data, .bad = m->bad, .S = p->stages,
-                          .B = B, .N = N, .C = p->classes, .G = G, .l1_xyxy = v->l1_xyxy, .giou_pixels = v->giou_pixels,
-                          .w_class = w.class_cost, .w_l1 = w.l1, .w_giou = w.giou, .class_eps = v->class_eps,
+    dd_op_gt_cost cost = {.logits = p->logits,
+                          .boxes = p->boxes,
+                          .gt_boxes = o->d_boxes,
+                          .gt_labels = o->d_labels,
+                          .gt_offsets = o->d_offsets,
+                          .sizes = o->d_sizes,
+                          .cost = m->cost.data,
+                          .bad = m->bad,
+                          .S = p->stages,
+                          .B = B,
+                          .N = N,
+                          .C = p->classes,
+                          .G = G,
+                          .l1_xyxy = v->l1_xyxy,
+                          .giou_pixels = v->giou_pixels,
+                          .w_class = w.class_cost,
+                          .w_l1 = w.l1,
+                          .w_giou = w.giou,
+                          .class_eps = v->class_eps,
                           .giou_eps = v->giou_eps};
     DDI_TRY(ddi_run(x, DD_OPERATOR_gt_cost, dtype, &cost));
     for (int32_t s = 0; s < p->stages; s++) {
         for (int32_t b = 0; b < B; b++) {
             int64_t first = (int64_t)s * G + o->offsets[b];
-            block[s * B + b] = (dd_assign_block){.cost_offset = first * N, .row_offset = first, .col_offset = ((int64_t)s * B + b) * N,
-                                                 .rows = o->offsets[b + 1] - o->offsets[b], .cols = N};
+            block[s * B + b] = (dd_assign_block){.cost_offset = first * N,
+                                                 .row_offset = first,
+                                                 .col_offset = ((int64_t)s * B + b) * N,
+                                                 .rows = o->offsets[b + 1] - o->offsets[b],
+                                                 .cols = N};
         }
     }
-    dd_op_assign assign = {.cost = m->cost.data, .match = m->match, .total = m->total, .by_columns = 1, .max_rows = o->most,
-                           .max_cols = N};
+    dd_op_assign assign = {
+        .cost = m->cost.data, .match = m->match, .total = m->total, .by_columns = 1, .max_rows = o->most, .max_cols = N};
     return solve(x, dtype, m, &assign);
 }
 
@@ -122,8 +145,15 @@ dd_status ddi_teacher_targets(ddi_exec *x, int32_t dtype, const ddi_predictions 
     t->stages = teacher->stages;
     t->queries = teacher->queries;
     t->classes = teacher->classes;
-    dd_op_kd_targets args = {.logits = teacher->logits, .boxes = teacher->boxes, .sizes = o->d_sizes, .prob = t->prob,
-                             .xyxy = t->xyxy, .cxcywh = t->cxcywh, .L = t->stages, .B = o->images, .N = t->queries,
+    dd_op_kd_targets args = {.logits = teacher->logits,
+                             .boxes = teacher->boxes,
+                             .sizes = o->d_sizes,
+                             .prob = t->prob,
+                             .xyxy = t->xyxy,
+                             .cxcywh = t->cxcywh,
+                             .L = t->stages,
+                             .B = o->images,
+                             .N = t->queries,
                              .C = t->classes};
     return ddi_run(x, DD_OPERATOR_kd_targets, dtype, &args);
 }
@@ -131,11 +161,15 @@ dd_status ddi_teacher_targets(ddi_exec *x, int32_t dtype, const ddi_predictions 
 dd_status ddi_stage_pairs_make(ddi_exec *x, ddi_stage_pairs *pairs, int32_t student, int32_t teacher, ddi_stage_map map)
 {
     if (map == DDI_STAGE_GROUPED && teacher % student != 0)
-        return ddi_fail(DD_ERR_SHAPE, "teacher.logits", "teacher.logits has %d stages, student.logits %d: grouping needs a multiple; "
-                        "stage=first takes the first %d", teacher, student, student);
+        return ddi_fail(DD_ERR_SHAPE, "teacher.logits",
+                        "teacher.logits has %d stages, student.logits %d: grouping needs a multiple; "
+                        "stage=first takes the first %d",
+                        teacher, student, student);
     if (map == DDI_STAGE_FIRST && teacher < student)
-        return ddi_fail(DD_ERR_SHAPE, "teacher.logits", "teacher.logits has %d stages, student.logits %d: stage=first needs at least "
-                        "as many", teacher, student);
+        return ddi_fail(DD_ERR_SHAPE, "teacher.logits",
+                        "teacher.logits has %d stages, student.logits %d: stage=first needs at least "
+                        "as many",
+                        teacher, student);
     int32_t group = map == DDI_STAGE_GROUPED ? teacher / student : 1;
     pairs->count = student * group;
     size_t bytes = (size_t)pairs->count * 2 * sizeof(int32_t);
@@ -168,12 +202,21 @@ typedef struct split_memory {
     double *total;
 } split_memory;
 
-static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd_op_assign *assign, const int32_t *teacher_match,
-                             ddi_matching *m, split_memory *s)
+static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd_op_assign *assign,
+                             const int32_t *teacher_match, ddi_matching *m, split_memory *s)
 {
-    dd_op_split_masks masks = {.t_match = teacher_match, .pairs = cost->pairs, .match = m->match, .match2 = s->match, .kind = m->kind,
-                               .row_use = s->row_use, .col_use = s->col_use, .n_pairs = cost->n_pairs, .B = cost->B,
-                               .NS = cost->NS, .NT = cost->NT, .step = 0};
+    dd_op_split_masks masks = {.t_match = teacher_match,
+                               .pairs = cost->pairs,
+                               .match = m->match,
+                               .match2 = s->match,
+                               .kind = m->kind,
+                               .row_use = s->row_use,
+                               .col_use = s->col_use,
+                               .n_pairs = cost->n_pairs,
+                               .B = cost->B,
+                               .NS = cost->NS,
+                               .NT = cost->NT,
+                               .step = 0};
     assign->row_use = s->row_use;
     assign->col_use = s->col_use;
     DDI_TRY(ddi_run(x, DD_OPERATOR_split_masks, dtype, &masks));
@@ -190,8 +233,8 @@ static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd
 }
 
 dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_match_weights w, const ddi_predictions *student,
-                            const ddi_targets *t, const ddi_objects *o, const ddi_stage_pairs *pairs, const int32_t *teacher_match,
-                            ddi_matching *m)
+                            const ddi_targets *t, const ddi_objects *o, const ddi_stage_pairs *pairs,
+                            const int32_t *teacher_match, ddi_matching *m)
 {
     int32_t B = o->images, NS = student->queries, NT = t->queries;
     m->stages = pairs->count;
@@ -207,12 +250,30 @@ dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_mat
     size_t entries = (size_t)m->blocks * (size_t)NS * (size_t)NT;
     DDI_TRY(ddi_buffer_reserve(x, &m->cost, entries * (size_t)dd_dtype_size(dtype), true, "matching costs"));
     for (int32_t k = 0; k < m->blocks; k++)
-        block[k] = (dd_assign_block){.cost_offset = (int64_t)k * NS * NT, .row_offset = (int64_t)k * NS, .col_offset = (int64_t)k * NT,
-                                     .rows = NS, .cols = NT};
-    dd_op_kd_cost cost = {.s_logits = student->logits, .s_boxes = student->boxes, .t_prob = t->prob, .t_xyxy = t->xyxy,
-                          .t_cxcywh = t->cxcywh, .sizes = o->d_sizes, .pairs = pairs->d_pair, .host_pairs = pairs->pair,
-                          .cost = m->cost.data, .bad = m->bad, .n_pairs = pairs->count, .B = B, .NS = NS, .NT = NT,
-                          .C = t->classes, .l1_xyxy = l1_xyxy, .w_class = w.class_cost, .w_l1 = w.l1, .w_giou = w.giou};
+        block[k] = (dd_assign_block){.cost_offset = (int64_t)k * NS * NT,
+                                     .row_offset = (int64_t)k * NS,
+                                     .col_offset = (int64_t)k * NT,
+                                     .rows = NS,
+                                     .cols = NT};
+    dd_op_kd_cost cost = {.s_logits = student->logits,
+                          .s_boxes = student->boxes,
+                          .t_prob = t->prob,
+                          .t_xyxy = t->xyxy,
+                          .t_cxcywh = t->cxcywh,
+                          .sizes = o->d_sizes,
+                          .pairs = pairs->d_pair,
+                          .host_pairs = pairs->pair,
+                          .cost = m->cost.data,
+                          .bad = m->bad,
+                          .n_pairs = pairs->count,
+                          .B = B,
+                          .NS = NS,
+                          .NT = NT,
+                          .C = t->classes,
+                          .l1_xyxy = l1_xyxy,
+                          .w_class = w.class_cost,
+                          .w_l1 = w.l1,
+                          .w_giou = w.giou};
     dd_op_assign assign = {.cost = m->cost.data, .match = m->match, .total = m->total, .max_rows = NS, .max_cols = NT};
     DDI_TRY(ddi_run(x, DD_OPERATOR_kd_cost, dtype, &cost));
     if (!teacher_match)
@@ -243,8 +304,10 @@ static dd_status refuse_cost(const ddi_matching *m, const ddi_objects *o, int64_
         stage = (int32_t)(block / m->images);
         image = (int32_t)(block % m->images);
     }
-    ddi_fail(DD_ERR_NONFINITE, "cost", "the matching cost of %s is not finite at stage %d, image %d, query %d: a box or logit is too "
-             "large", m->name, stage, image, query);
+    ddi_fail(DD_ERR_NONFINITE, "cost",
+             "the matching cost of %s is not finite at stage %d, image %d, query %d: a box or logit is too "
+             "large",
+             m->name, stage, image, query);
     ddi_error_set_place(DD_PLACE_STAGE, stage);
     ddi_error_set_place(DD_PLACE_IMAGE, image);
     ddi_error_set_place(DD_PLACE_QUERY, query);

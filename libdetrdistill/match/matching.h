@@ -13,7 +13,8 @@ typedef struct ddi_predictions {
     const char *name; /* "student", for errors */
 } ddi_predictions;
 
-/* Checks a pair of bound tensors, [stages, images, queries, classes] and [.., 4], and makes them ready; -1 leaves a size open. */
+/* Checks a pair of bound tensors, [stages, images, queries, classes] and [.., 4], and makes them ready; -1 leaves a size open.
+ */
 dd_status ddi_predictions_take(ddi_exec *exec, ddi_predictions *predictions, ddi_input *logits, ddi_input *boxes, int32_t dtype,
                                int64_t images, int64_t classes);
 
@@ -27,13 +28,13 @@ typedef struct ddi_targets {
 /* A matching: all stages (or pairs of stages) and images. */
 typedef struct ddi_matching {
     int32_t blocks, stages, images, queries; /* blocks = stages * images */
-    int32_t *match; /* device [stages,B,queries] */
-    int32_t *kind;  /* device, or NULL */
-    double *total;  /* device [stages,B] */
-    int64_t *bad;   /* device: first non-finite cost */
-    const char *name; /* "student" or "student and teacher" */
+    int32_t *match;                          /* device [stages,B,queries] */
+    int32_t *kind;                           /* device, or NULL */
+    double *total;                           /* device [stages,B] */
+    int64_t *bad;                            /* device: first non-finite cost */
+    const char *name;                        /* "student" or "student and teacher" */
     bool of_objects;
-    int32_t partners; /* objects of the batch, or teacher queries */
+    int32_t partners;       /* objects of the batch, or teacher queries */
     double *total_negative; /* device [stages,B]: totals of the second matching of a split */
     ddi_buffer cost, memory, split, host_blocks, device_blocks, host_results;
     const int32_t *host_match, *host_kind;
@@ -67,8 +68,8 @@ dd_status ddi_match_teacher(ddi_exec *exec, int32_t dtype, int32_t l1_xyxy, ddi_
                             const ddi_predictions *student, const ddi_targets *targets, const ddi_objects *objects,
                             const ddi_stage_pairs *pairs, const int32_t *teacher_match, ddi_matching *matching);
 
-/* Brings match, kind, total and bad to the host (waits for the device); after it, under policy error a non-finite cost is an error
- * that names where. */
+/* Brings match, kind, total and bad to the host (waits for the device); after it, under policy error a non-finite cost is an
+ * error that names where. */
 dd_status ddi_matching_fetch(ddi_exec *exec, ddi_matching *matching, const ddi_objects *objects, ddi_nonfinite policy);
 void ddi_matching_free(ddi_exec *exec, ddi_matching *matching);
 

@@ -62,11 +62,13 @@ static dd_status check_offsets(const ddi_objects *o, const ddi_objects_inputs *i
     for (int32_t b = 0; b <= o->images; b++) {
         int32_t here = o->offsets[b], before = b ? o->offsets[b - 1] : 0;
         if ((b == 0 && here != 0) || here < before || here > total || (b == o->images && here != total))
-            return ddi_fail(DD_ERR_ARGUMENT, in->offsets->name, "gt.offsets: entry %d is %d; they must start at 0, never fall, and end "
-                            "at the number of boxes (%lld)", b, here, (long long)total);
+            return ddi_fail(DD_ERR_ARGUMENT, in->offsets->name,
+                            "gt.offsets: entry %d is %d; they must start at 0, never fall, and end "
+                            "at the number of boxes (%lld)",
+                            b, here, (long long)total);
         if (here - before > DDI_MAX_BOXES)
-            return ddi_fail(DD_ERR_LIMIT, in->offsets->name, "gt.offsets: image %d has %d objects; at most %d are possible", b - 1,
-                            here - before, DDI_MAX_BOXES);
+            return ddi_fail(DD_ERR_LIMIT, in->offsets->name, "gt.offsets: image %d has %d objects; at most %d are possible",
+                            b - 1, here - before, DDI_MAX_BOXES);
     }
     return DD_OK;
 }
@@ -84,7 +86,8 @@ static dd_status admit(double *value, ddi_nonfinite policy, ddi_objects *o, cons
     return DD_OK;
 }
 
-static dd_status read_sizes(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t dtype, void *sizes, ddi_nonfinite policy)
+static dd_status read_sizes(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t dtype, void *sizes,
+                            ddi_nonfinite policy)
 {
     DDI_TRY(ddi_input_expect(in->sizes, 2, (int64_t[]){o->images, 2}));
     DDI_TRY(ddi_buffer_reserve(x, &x->host_values, (size_t)o->images * 16, false, "image sizes"));
@@ -94,8 +97,8 @@ static dd_status read_sizes(ddi_exec *x, ddi_objects *o, const ddi_objects_input
         DDI_TRY(admit(&value[i], policy, o, in->sizes->name, i / 2, -1));
         bool used = o->image_use[i / 2] != 0;
         if (used && (value[i] <= 0 || value[i] > 1e6)) {
-            ddi_fail(DD_ERR_ARGUMENT, in->sizes->name, "image.sizes: image %d is %g wide or high; sides lie in 0 to 1e6 pixels", i / 2,
-                     value[i]);
+            ddi_fail(DD_ERR_ARGUMENT, in->sizes->name, "image.sizes: image %d is %g wide or high; sides lie in 0 to 1e6 pixels",
+                     i / 2, value[i]);
             ddi_error_set_place(DD_PLACE_IMAGE, i / 2);
             return DD_ERR_ARGUMENT;
         }
@@ -104,8 +107,8 @@ static dd_status read_sizes(ddi_exec *x, ddi_objects *o, const ddi_objects_input
     return DD_OK;
 }
 
-static dd_status read_boxes(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t dtype, void *boxes, int64_t total,
-                            ddi_nonfinite policy)
+static dd_status read_boxes(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t dtype, void *boxes,
+                            int64_t total, ddi_nonfinite policy)
 {
     DDI_TRY(ddi_buffer_reserve(x, &x->host_values, (size_t)total * 32, false, "object boxes"));
     double *value = x->host_values.data;
@@ -158,8 +161,8 @@ static void compact(ddi_objects *o, const int32_t *crowd, void *boxes, size_t re
     o->count = kept;
 }
 
-static dd_status read_objects(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t classes, int32_t dtype, void *boxes,
-                              int64_t total, ddi_nonfinite policy)
+static dd_status read_objects(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t classes, int32_t dtype,
+                              void *boxes, int64_t total, ddi_nonfinite policy)
 {
     DDI_TRY(ddi_input_expect(in->labels, 1, (int64_t[]){total}));
     DDI_TRY(ddi_input_expect(in->offsets, 1, (int64_t[]){o->images + 1}));
@@ -181,8 +184,8 @@ static dd_status read_objects(ddi_exec *x, ddi_objects *o, const ddi_objects_inp
     return DD_OK;
 }
 
-dd_status ddi_objects_read(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t images, int32_t classes, int32_t dtype,
-                           ddi_nonfinite policy)
+dd_status ddi_objects_read(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t images, int32_t classes,
+                           int32_t dtype, ddi_nonfinite policy)
 {
     int64_t total = 0;
     if (in->need_objects) {

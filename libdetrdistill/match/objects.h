@@ -20,7 +20,7 @@ typedef struct ddi_objects {
     void *d_boxes, *d_sizes;
     int32_t *d_labels, *d_offsets;
     uint8_t *image_use, *d_image_use; /* 0: this image is left out (nonfinite=skip) */
-    ddi_buffer host, device;              /* the packed batch */
+    ddi_buffer host, device;          /* the packed batch */
     size_t bytes;
     int32_t dtype; /* of boxes and sizes */
 } ddi_objects;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * DLPack 1.x to and from tensor views. */
-#include <detrdistill/dlpack.h>
 #include "base/alloc.h"
 #include "base/error.h"
 #include "tensor/tensor.h"
+#include <detrdistill/dlpack.h>
 
 #include <string.h>
 
@@ -27,15 +27,15 @@ static dd_status view(dd_tensor *tensor, const dd_dl_tensor *s, uint32_t flags)
         if (types[i].code == s->type_code && types[i].bits == s->type_bits && s->type_lanes == 1)
             dtype = types[i].dtype;
     if (!dtype)
-        return ddi_fail(DD_ERR_DTYPE, NULL, "DLPack type code %d with %d bits and %d lanes has no counterpart here", s->type_code,
-                        s->type_bits, s->type_lanes);
+        return ddi_fail(DD_ERR_DTYPE, NULL, "DLPack type code %d with %d bits and %d lanes has no counterpart here",
+                        s->type_code, s->type_bits, s->type_lanes);
     /* pinned host memory is host memory */
     int32_t device = s->device_type == DEVICE_CUDA_HOST ? DD_DEVICE_CPU : s->device_type;
     char *data = s->data ? (char *)s->data + s->byte_offset : NULL;
     int64_t one = 1;
     bool scalar = s->ndim == 0; /* a number is a tensor of one element */
-    return dd_tensor_init(tensor, data, dtype, scalar ? 1 : s->ndim, scalar ? &one : s->shape, scalar ? NULL : s->strides, device,
-                          device == DD_DEVICE_CPU ? 0 : s->device_id, flags);
+    return dd_tensor_init(tensor, data, dtype, scalar ? 1 : s->ndim, scalar ? &one : s->shape, scalar ? NULL : s->strides,
+                          device, device == DD_DEVICE_CPU ? 0 : s->device_id, flags);
 }
 
 dd_status dd_tensor_from_dlpack(dd_tensor *tensor, const dd_dl_tensor *source)

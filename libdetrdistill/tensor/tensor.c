@@ -40,7 +40,8 @@ static dd_status check_extent(const dd_tensor *t, const char *name)
     bool empty = false;
     for (int32_t i = 0; i < t->ndim; i++) {
         if (t->shape[i] < 0)
-            return ddi_fail(DD_ERR_ARGUMENT, name, "%s: dimension %d has the negative size %lld", name, i, (long long)t->shape[i]);
+            return ddi_fail(DD_ERR_ARGUMENT, name, "%s: dimension %d has the negative size %lld", name, i,
+                            (long long)t->shape[i]);
         empty |= t->shape[i] == 0;
     }
     for (int32_t i = 0; i < t->ndim && !empty; i++) {
@@ -63,8 +64,9 @@ dd_status ddi_tensor_check(const dd_tensor *t, const char *name)
     if (!t)
         return ddi_fail(DD_ERR_ARGUMENT, name, "%s: the tensor is NULL", name);
     if (t->struct_size != sizeof(dd_tensor) || t->reserved != 0)
-        return ddi_fail(DD_ERR_ARGUMENT, name, "%s: not a dd_tensor of this library (struct_size %u, not %u); use dd_tensor_init",
-                        name, t->struct_size, (unsigned)sizeof(dd_tensor));
+        return ddi_fail(DD_ERR_ARGUMENT, name,
+                        "%s: not a dd_tensor of this library (struct_size %u, not %u); use dd_tensor_init", name,
+                        t->struct_size, (unsigned)sizeof(dd_tensor));
     if (dd_dtype_size(t->dtype) == 0)
         return ddi_fail(DD_ERR_DTYPE, name, "%s: unknown element type %d", name, t->dtype);
     if (t->ndim < 1 || t->ndim > DD_MAX_DIMS)
@@ -81,8 +83,8 @@ dd_status ddi_tensor_check(const dd_tensor *t, const char *name)
     return check_extent(t, name);
 }
 
-dd_status dd_tensor_init(dd_tensor *tensor, void *data, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *stride,
-                         int32_t device_type, int32_t device_index, uint32_t flags)
+dd_status dd_tensor_init(dd_tensor *tensor, void *data, int32_t dtype, int32_t ndim, const int64_t *shape,
+                         const int64_t *stride, int32_t device_type, int32_t device_index, uint32_t flags)
 {
     ddi_error_clear();
     if (!tensor || !shape)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Replays every case of a folder in the format of golden/kd through the public interface, prints the largest error of each array, and fails
- * where one is out of its file's tolerance.  golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules DIR] [--verbose] */
+ * Replays every case of a folder in the format of golden/kd through the public interface, prints the largest error of each
+ * array, and fails where one is out of its file's tolerance.  golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules
+ * DIR] [--verbose] */
 #include "golden.h"
 
 #include <dirent.h>
@@ -137,16 +138,16 @@ static double real_at(const dd_tensor *t, int64_t i)
 static const char *library_name(const char *golden, char out[64])
 {
     static const char *const plain[][2] = {
-        {"img_size", "image.sizes"},   {"gt_boxes", "gt.boxes"},        {"gt_labels", "gt.labels"},
-        {"gt_offsets", "gt.offsets"},  {"s_logits", "student.logits"},  {"s_boxes", "student.boxes"},
-        {"t_logits", "teacher.logits"}, {"t_boxes", "teacher.boxes"},   {"p_logits", "prior.logits"},
-        {"p_boxes", "prior.boxes"},    {"t_hidden", "teacher.queries"}, {"s_hidden", "student.queries"},
+        {"img_size", "image.sizes"},       {"gt_boxes", "gt.boxes"},        {"gt_labels", "gt.labels"},
+        {"gt_offsets", "gt.offsets"},      {"s_logits", "student.logits"},  {"s_boxes", "student.boxes"},
+        {"t_logits", "teacher.logits"},    {"t_boxes", "teacher.boxes"},    {"p_logits", "prior.logits"},
+        {"p_boxes", "prior.boxes"},        {"t_hidden", "teacher.queries"}, {"s_hidden", "student.queries"},
         {"dn_logits", "denoising.logits"}, {"dn_boxes", "denoising.boxes"}, {"dn_match", "denoising.match"}};
     for (size_t k = 0; k < sizeof plain / sizeof plain[0]; k++)
         if (strcmp(golden, plain[k][0]) == 0)
             return plain[k][1];
-    static const char *const prefix[][2] = {{"t_feat.", "teacher.features."}, {"s_feat.", "student.features."},
-                                            {"feat_pad.", "features.padding."}};
+    static const char *const prefix[][2] = {
+        {"t_feat.", "teacher.features."}, {"s_feat.", "student.features."}, {"feat_pad.", "features.padding."}};
     for (int k = 0; k < 3; k++)
         if (strncmp(golden, prefix[k][0], strlen(prefix[k][0])) == 0) {
             snprintf(out, 64, "%s%s", prefix[k][1], golden + strlen(prefix[k][0]));
@@ -169,13 +170,14 @@ static const char *library_name(const char *golden, char out[64])
 
 static void distiller_options(const golden_case *c, char *out, size_t size)
 {
-    static const char *const map[][2] = {
-        {"kd_split", "split"},         {"query_contrastive", "contrastive"}, {"feat_topk", "topk"},
-        {"gamma_c", "gamma-class"},    {"gamma_iou", "gamma-iou"},           {"psi_raw", "psi-raw"},
-        {"lambda1", "weight.logits"},  {"lambda2", "weight.features"},       {"lambda3", "weight.prior"},
-        {"dn_groups", "denoising-groups"}};
-    const char *family = golden_option(c, "detector"), *stage = golden_option(c, "kd_stage"), *mask = golden_option(c, "feat_mask"),
-               *prior = golden_option(c, "prior_mode"), *last = golden_option(c, "prior_stage");
+    static const char *const map[][2] = {{"kd_split", "split"},        {"query_contrastive", "contrastive"},
+                                         {"feat_topk", "topk"},        {"gamma_c", "gamma-class"},
+                                         {"gamma_iou", "gamma-iou"},   {"psi_raw", "psi-raw"},
+                                         {"lambda1", "weight.logits"}, {"lambda2", "weight.features"},
+                                         {"lambda3", "weight.prior"},  {"dn_groups", "denoising-groups"}};
+    const char *family = golden_option(c, "detector"), *stage = golden_option(c, "kd_stage"),
+               *mask = golden_option(c, "feat_mask"), *prior = golden_option(c, "prior_mode"),
+               *last = golden_option(c, "prior_stage");
     int used = snprintf(out, size, "family=%s%s stage=%s feature-mask=%s prior=%s prior-stage=%s", family,
                         strcmp(family, "deformable") == 0 || strcmp(family, "conditional") == 0 ? "-detr" : "",
                         strcmp(stage, "FIRST") == 0 ? "first" : "grouped",
@@ -231,7 +233,8 @@ static void make_distiller(run *r)
 static void report(run *r, const char *name, double worst, double limit, bool good)
 {
     if (verbose || !good)
-        printf("    %-28s largest error %.3g of its tolerance%s\n", name, limit > 0 ? worst / limit : worst, good ? "" : "   OUT OF TOLERANCE");
+        printf("    %-28s largest error %.3g of its tolerance%s\n", name, limit > 0 ? worst / limit : worst,
+               good ? "" : "   OUT OF TOLERANCE");
     r->failures += !good;
 }
 
@@ -304,11 +307,11 @@ static void compare_result(run *r, const char *golden, const char *library)
 static void compare_outputs(run *r)
 {
     static const char *const results[][2] = {
-        {"det_match", "match.det"},    {"p_match", "match.prior"},      {"kd_pairs", "pairs.logits"},
-        {"kd_match", "match.logits"},  {"kd_kind", "kind.logits"},      {"det_cost", "cost.det"},
-        {"p_cost", "cost.prior"},      {"kd_cost", "cost.logits"},      {"feat_idx", "features.index"},
-        {"feat_q", "features.quality"}, {"loss_det", "terms.det"},      {"loss_dn", "terms.denoising"},
-        {"loss_prior", "terms.prior"}, {"loss_kd", "terms.logits"},     {"loss_feat", "terms.features"},
+        {"det_match", "match.det"},      {"p_match", "match.prior"},  {"kd_pairs", "pairs.logits"},
+        {"kd_match", "match.logits"},    {"kd_kind", "kind.logits"},  {"det_cost", "cost.det"},
+        {"p_cost", "cost.prior"},        {"kd_cost", "cost.logits"},  {"feat_idx", "features.index"},
+        {"feat_q", "features.quality"},  {"loss_det", "terms.det"},   {"loss_dn", "terms.denoising"},
+        {"loss_prior", "terms.prior"},   {"loss_kd", "terms.logits"}, {"loss_feat", "terms.features"},
         {"loss_qc", "terms.contrastive"}};
     for (size_t k = 0; k < sizeof results / sizeof results[0]; k++)
         compare_result(r, results[k][0], results[k][1]);
@@ -348,8 +351,9 @@ static void compare_teacher_matching(run *r)
     const char *family = golden_option(r->c, "detector");
     snprintf(options, sizeof options, "with=objects family=%s%s", family,
              strcmp(family, "deformable") == 0 || strcmp(family, "conditional") == 0 ? "-detr" : "");
-    static const char *const bind[][2] = {{"t_logits", "student.logits"}, {"t_boxes", "student.boxes"}, {"gt_boxes", "gt.boxes"},
-                                          {"gt_labels", "gt.labels"},     {"gt_offsets", "gt.offsets"}, {"img_size", "image.sizes"}};
+    static const char *const bind[][2] = {{"t_logits", "student.logits"}, {"t_boxes", "student.boxes"},
+                                          {"gt_boxes", "gt.boxes"},       {"gt_labels", "gt.labels"},
+                                          {"gt_offsets", "gt.offsets"},   {"img_size", "image.sizes"}};
     need(dd_matcher_create(&m, context, options));
     for (int k = 0; k < 6; k++) {
         dd_tensor t = tensor_of(r, golden_array(r->c, bind[k][0]));
@@ -380,8 +384,8 @@ static void compare_teacher_matching(run *r)
 
 /* ---- gradients ---- */
 
-static const char *const modules[6][2] = {{"det", "det"},   {"dn", "denoising"},   {"kd", "logits"},
-                                          {"feat", "features"}, {"prior", "prior"}, {"qc", "contrastive"}};
+static const char *const modules[6][2] = {{"det", "det"},       {"dn", "denoising"}, {"kd", "logits"},
+                                          {"feat", "features"}, {"prior", "prior"},  {"qc", "contrastive"}};
 
 static void compare_gradient(run *r, const array *ref, const dd_tensor *t)
 {

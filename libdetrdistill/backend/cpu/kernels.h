@@ -9,7 +9,25 @@
 #define CPU_KERNELS(X)                                                                                                         \
     X(check_finite)                                                                                                            \
     X(gather)                                                                                                                  \
-    X(scatter)
+    X(scatter)                                                                                                                 \
+    X(gt_cost)                                                                                                                 \
+    X(kd_targets)                                                                                                              \
+    X(kd_cost)                                                                                                                 \
+    X(det_loss)                                                                                                                \
+    X(kd_loss)                                                                                                                 \
+    X(quality)                                                                                                                 \
+    X(feature_weights)                                                                                                         \
+    X(feature_loss)                                                                                                            \
+    X(row_sum)                                                                                                                 \
+    X(resize)                                                                                                                  \
+    X(resize_grad)                                                                                                             \
+    X(take_rows)                                                                                                               \
+    X(batchnorm_relu)                                                                                                          \
+    X(batchnorm_relu_grad)                                                                                                     \
+    X(l2norm)                                                                                                                  \
+    X(l2norm_grad)                                                                                                             \
+    X(cross_entropy)                                                                                                           \
+    X(matmul)
 
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \

@@ -3,3 +3,9 @@
 #include "backend/cpu/kernels.h"
 
 #include "backend/cpu/convert.inc.h"
+#include "backend/cpu/cost.inc.h"
+#include "backend/cpu/feature.inc.h"
+#include "backend/cpu/loss.inc.h"
+#include "backend/cpu/matmul.inc.h"
+#include "backend/cpu/quality.inc.h"
+#include "backend/cpu/rows.inc.h"
