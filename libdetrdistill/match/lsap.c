@@ -198,98 +198,16 @@ static void solve(solver *s)
             augment(s, i);
 }
 
-/* Copies costs so that a row's lie side by side; tiles keep the lines that a column crosses in the cache. */
-#define DEFINE_PACK(name, type)                                                                                                \
-    static void pack_##name(const type *cost, int32_t rows, int32_t cols, int64_t row_stride, int64_t col_stride, type scale,  \
-                            type *packed)                                                                                      \
-    {                                                                                                                          \
-        enum { TILE = 16 };                                                                                                    \
-        for (int32_t row = 0; row < rows; row += TILE)                                                                         \
-            for (int32_t col = 0; col < cols; col += TILE)                                                                     \
-                for (int32_t i = row; i < rows && i < row + TILE; i++)                                                         \
-                    for (int32_t j = col; j < cols && j < col + TILE; j++)                                                     \
-                        packed[(int64_t)i * cols + j] = cost[i * row_stride + j * col_stride] * scale;                         \
-    }
+#define COST float
+#define BITS uint32_t
+#define EXPONENT_BITS 8
+#define MANTISSA_BITS 23
+#define NAME(function) function##_f32
+#include "match/lsap_costs.inc.h"
 
-DEFINE_PACK(f32, float)
-DEFINE_PACK(f64, double)
-
-/* Whether one of n numbers that lie side by side has a biased exponent of `least` or more. Adding what is missing to the next power of two
- * carries into the top bit, which needs no comparison and so vectorises everywhere. */
-static bool exponent_reaches_f32(const float *x, int64_t n, uint32_t least)
-{
-    uint32_t seen = 0, bits;
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(&bits, x + i, sizeof bits);
-        seen |= (bits & 0x7f800000u) + ((0x100u - least) << 23);
-    }
-    return seen >> 31;
-}
-
-static bool exponent_reaches_f64(const double *x, int64_t n, uint32_t least)
-{
-    uint64_t seen = 0, bits;
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(&bits, x + i, sizeof bits);
-        seen |= (bits & 0x7ff0000000000000u) + ((uint64_t)(0x800u - least) << 52);
-    }
-    return seen >> 63;
-}
-
-/* 2^-64 where sums and differences of costs could leave the range of doubles (a cost of 2^900 or more), else 1. */
-static double safe_scale(const double *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride)
-{
-    bool huge = false;
-    for (int64_t i = 0; i < rows; i++)
-        if (col_stride == 1)
-            huge |= exponent_reaches_f64(cost + i * row_stride, cols, 1023 + 900);
-        else
-            for (int64_t j = 0; j < cols; j++)
-                huge |= exponent_reaches_f64(cost + i * row_stride + j * col_stride, 1, 1023 + 900);
-    return huge ? 0x1p-64 : 1;
-}
-
-#define DEFINE_SOLVE(name, type, is_wide, find_scale)                                                                          \
-    double ddi_lsap_##name(const type *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,               \
-                           int32_t *row_to_col, void *workspace, int32_t isa)                                                  \
-    {                                                                                                                          \
-        if (rows == 0 || cols == 0) {                                                                                          \
-            for (int64_t i = 0; i < rows; i++)                                                                                 \
-                row_to_col[i] = -1;                                                                                            \
-            return 0;                                                                                                          \
-        }                                                                                                                      \
-        bool turned = rows > cols;                                                                                             \
-        int64_t along = turned ? row_stride : col_stride, across = turned ? col_stride : row_stride;                           \
-        solver s = {.cost = (const char *)cost, .row_bytes = across * (int64_t)sizeof *cost, .wide = is_wide};                 \
-        set_size(&s, rows, cols);                                                                                              \
-        s.scan = scan_of(isa, is_wide);                                                                                        \
-        type *packed = (type *)(void *)((char *)workspace + place_arrays(&s, workspace));                                      \
-        type scale = find_scale;                                                                                               \
-        if (along != 1 || scale != 1) {                                                                                        \
-            pack_##name(cost, s.rows, s.cols, across, along, scale, packed);                                                   \
-            s.cost = (const char *)packed;                                                                                     \
-            s.row_bytes = s.cols * (int64_t)sizeof *cost;                                                                      \
-        }                                                                                                                      \
-        solve(&s);                                                                                                             \
-        const int32_t *answer = turned ? s.row_of : s.col_of;                                                                  \
-        double total = 0;                                                                                                      \
-        for (int64_t i = 0; i < rows; i++) {                                                                                   \
-            row_to_col[i] = answer[i];                                                                                         \
-            if (answer[i] >= 0)                                                                                                \
-                total += cost[i * row_stride + answer[i] * col_stride];                                                        \
-        }                                                                                                                      \
-        return total;                                                                                                          \
-    }                                                                                                                          \
-                                                                                                                               \
-    int64_t ddi_lsap_first_nonfinite_##name(const type *cost, int64_t rows, int64_t cols, int64_t row_stride,                  \
-                                            int64_t col_stride)                                                                \
-    {                                                                                                                          \
-        for (int64_t i = 0; i < rows; i++)                                                                                     \
-            for (int64_t j = 0; j < cols; j++)                                                                                 \
-                if (!isfinite(cost[i * row_stride + j * col_stride]))                                                          \
-                    return i * cols + j;                                                                                       \
-        return -1;                                                                                                             \
-    }
-
-DEFINE_SOLVE(f32, float, false, 1)
-DEFINE_SOLVE(f64, double, true, safe_scale(cost, rows, cols, row_stride, col_stride))
+#define COST double
+#define BITS uint64_t
+#define EXPONENT_BITS 11
+#define MANTISSA_BITS 52
+#define NAME(function) function##_f64
+#include "match/lsap_costs.inc.h"
