@@ -38,6 +38,7 @@
     CASE(assign_against_brute_force)                                                                                           \
     CASE(assign_of_known_optimum)                                                                                              \
     CASE(assign_more_objects_than_queries)                                                                                     \
+    CASE(assign_of_empty_blocks)                                                                                               \
     CASE(assign_with_one_patched_row)                                                                                          \
     CASE(split_masks_in_three_steps)                                                                                           \
     CASE(bce_values)                                                                                                           \
@@ -55,6 +56,7 @@
     CASE(feature_values_sum_max)                                                                                               \
     CASE(feature_values_per_query)                                                                                             \
     CASE(feature_weights_padding_and_images)                                                                                   \
+    CASE(losses_of_empty_images)                                                                                               \
     CASE(matmul_values)                                                                                                        \
     CASE(row_sums)                                                                                                             \
     CASE(resize_values)                                                                                                        \

@@ -220,7 +220,8 @@ static void giou_gradient(int32_t dtype, const double *box, const double *object
     const int32_t match[1] = {0}, labels[1] = {0}, offsets[2] = {0, 1};
     double terms[3];
     void *g_boxes = fresh_reals(dtype, 4);
-    const dd_op_det_loss op = {.boxes = reals(dtype, 4, box),
+    const dd_op_det_loss op = {.logits = fresh_reals(dtype, 1),
+                               .boxes = reals(dtype, 4, box),
                                .match = match,
                                .gt_boxes = reals(dtype, 4, object),
                                .gt_labels = labels,
@@ -549,6 +550,46 @@ void feature_weights_padding_and_images(void **state)
         }
         for (int i = 0; i < B * P; i++) {
             assert_near(real_at(dtype, sum, i), expected[i] + expected[B * P + i], type_tolerance(dtype));
+        }
+    }
+}
+
+/* Images without queries, entries or objects: terms are 0, not left as they were. */
+void losses_of_empty_images(void **state)
+{
+    enum { B = 2, P = 2 };
+    const int32_t offsets[B + 1] = {0}, pairs[2] = {0, 0};
+    FOR_BOTH_TYPES(dtype)
+    {
+        void *none = fresh_reals(dtype, 0), *sizes = reals(dtype, 4, unit_size);
+        double det[B * 3] = {1, 1, 1, 1, 1, 1}, kd[B * 5] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        const dd_op_det_loss det_op = {
+            .logits = none, .boxes = none, .gt_offsets = offsets, .terms = det, .g_logits = none, .S = 1, .B = B, .C = 3};
+        assert_int_equal(run_op(DD_OPERATOR_det_loss, dtype, &det_op), DD_OK);
+        const dd_op_kd_loss kd_op = {.sizes = sizes, .pairs = pairs, .terms = kd, .n_pairs = 1, .L_S = 1, .B = B, .C = 3};
+        assert_int_equal(run_op(DD_OPERATOR_kd_loss, dtype, &kd_op), DD_OK);
+        for (int i = 0; i < B * 5; i++) {
+            assert_true(kd[i] == 0 && det[i % 6] == 0);
+        }
+        const dd_op_quality quality = {
+            .logits = none, .boxes = none, .gt_offsets = offsets, .quality = none, .L = 1, .B = B, .C = 3};
+        assert_int_equal(run_op(DD_OPERATOR_quality, dtype, &quality), DD_OK);
+        void *weight = fresh_reals(dtype, B * P), *sum = fresh_reals(dtype, B * P);
+        dd_op_feature_weights weights = {.queries = none,
+                                         .quality = none,
+                                         .features = random_reals(dtype, B * P, 1, 2),
+                                         .weight = weight,
+                                         .sum = sum,
+                                         .L = 1,
+                                         .B = B,
+                                         .d = 1,
+                                         .index_divisor = 1,
+                                         .P = P};
+        for (weights.per_query = 0; weights.per_query <= 1; weights.per_query++) {
+            assert_int_equal(run_op(DD_OPERATOR_feature_weights, dtype, &weights), DD_OK);
+            for (int i = 0; i < B * P; i++) {
+                assert_true(real_at(dtype, weight, i) == !weights.per_query && real_at(dtype, sum, i) == !weights.per_query);
+            }
         }
     }
 }

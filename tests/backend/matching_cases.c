@@ -521,7 +521,7 @@ void assign_with_one_patched_row(void **state)
                     difference += real_at(dtype, cost, i * N + match[i]) - real_at(dtype, cost, i * N + again[i]);
                 }
             }
-            assert_near(difference, 0, 1e-3);
+            assert_near(difference, 0, 1e-3); /* dual values of 1e12 have steps of 1e-4 */
         }
     }
 }
@@ -547,5 +547,22 @@ void split_masks_in_three_steps(void **state)
         assert_int_equal(run_op(DD_OPERATOR_split_masks, dtype, &op), DD_OK);
         assert_memory_equal(match, ((int32_t[]){2, 3, 1, 3, 0, -1}), sizeof match);
         assert_memory_equal(kind, ((int32_t[]){2, 1, 1, 2, 2, 0}), sizeof kind);
+    }
+}
+
+void assign_of_empty_blocks(void **state)
+{
+    const dd_assign_block block[2] = {{0, 0, 0, 0, 2}, {0, 0, 2, 3, 0}};
+    FOR_BOTH_TYPES(dtype)
+    {
+        int32_t match[3] = {5, 5, 5};
+        double total[2] = {5, 5};
+        dd_op_assign op = {fresh_reals(dtype, 0), block, block, NULL, NULL, match, total, 2, 0, 3, 2};
+        assert_int_equal(run_op(DD_OPERATOR_assign, dtype, &op), DD_OK);
+        assert_true(match[0] == -1 && match[1] == -1 && match[2] == -1 && total[0] == 0 && total[1] == 0);
+        match[0] = match[1] = match[2] = 5;
+        op.by_columns = 1;
+        assert_int_equal(run_op(DD_OPERATOR_assign, dtype, &op), DD_OK);
+        assert_true(match[0] == -1 && match[1] == -1 && match[2] == 5);
     }
 }
