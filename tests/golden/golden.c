@@ -3,6 +3,7 @@
  * array, and fails where one is out of its file's tolerance.  golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules
  * DIR] [--verbose] */
 #include "golden.h"
+#include "device_memory.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -14,6 +15,7 @@
 static bool verbose;
 static dd_context *context;
 static int32_t real_type = DD_F32;
+static int32_t device_type = DD_DEVICE_CPU;
 
 static void need(dd_status status)
 {
@@ -100,33 +102,44 @@ static void free_case(golden_case *c)
 typedef struct run {
     golden_case *c;
     dd_distiller *d;
-    void *memory[2 * MAX_ARRAYS];
+    void *memory[8 * MAX_ARRAYS]; /* of tensors, on the device */
     int memory_count;
     int failures;
 } run;
 
-static void *keep(run *r, size_t bytes)
-{
-    return r->memory[r->memory_count++] = get_memory(bytes);
-}
-
-/* The array as a tensor of the run's real type, in memory of the run. */
+/* The array as a tensor of the run's real type, in memory of the run on its device. */
 static dd_tensor tensor_of(run *r, const array *a)
 {
     dd_tensor t;
-    size_t n = (size_t)a->n;
-    void *data = keep(r, n * 8 + 8);
+    size_t n = (size_t)a->n, bytes = n * (a->kind == 1 ? 4 : a->kind == 2 ? 1 : real_type == DD_F64 ? 8 : 4);
+    void *host = get_memory(bytes), *data = device_memory_get(bytes);
+    r->memory[r->memory_count++] = data;
     int32_t dtype = a->kind == 1 ? DD_I32 : a->kind == 2 ? DD_U8 : real_type;
     for (size_t i = 0; i < n && a->kind == 0; i++) {
         if (real_type == DD_F64)
-            ((double *)data)[i] = a->f[i];
+            ((double *)host)[i] = a->f[i];
         else
-            ((float *)data)[i] = (float)a->f[i];
+            ((float *)host)[i] = (float)a->f[i];
     }
     if (a->kind)
-        memcpy(data, a->kind == 1 ? (const void *)a->i : a->u, n * (a->kind == 1 ? 4 : 1));
-    need(dd_tensor_init(&t, data, dtype, a->dims, a->shape, NULL, DD_DEVICE_CPU, 0, 0));
+        memcpy(host, a->kind == 1 ? (const void *)a->i : a->u, bytes);
+    device_memory_put(data, host, bytes);
+    free(host);
+    need(dd_tensor_init(&t, data, dtype, a->dims, a->shape, NULL, device_type, 0, 0));
     return t;
+}
+
+/* A gradient's host copy, as doubles; the caller frees it. */
+static double *values_of(const dd_tensor *t, int64_t n)
+{
+    size_t bytes = (size_t)(n * dd_dtype_size(t->dtype));
+    void *raw = get_memory(bytes);
+    double *values = get_memory((size_t)n * sizeof *values);
+    device_memory_take(raw, t->data, bytes);
+    for (int64_t i = 0; i < n; i++)
+        values[i] = t->dtype == DD_F64 ? ((double *)raw)[i] : ((float *)raw)[i];
+    free(raw);
+    return values;
 }
 
 static double real_at(const dd_tensor *t, int64_t i)
@@ -364,7 +377,7 @@ static void compare_teacher_matching(run *r)
     need(dd_matcher_count(m, &stages, &images));
     int64_t differ = 0, at = 0;
     ref->compared = 1;
-    double *totals = keep(r, (size_t)stages * (size_t)images * 8);
+    double *totals = get_memory((size_t)stages * (size_t)images * 8);
     for (int32_t k = 0; k < stages * images; k++) {
         const int32_t *match;
         int64_t count;
@@ -380,6 +393,7 @@ static void compare_teacher_matching(run *r)
     if (cost)
         compare_terms(r, cost, &t);
     dd_matcher_free(m);
+    free(totals);
 }
 
 /* ---- gradients ---- */
@@ -387,7 +401,7 @@ static void compare_teacher_matching(run *r)
 static const char *const modules[6][2] = {{"det", "det"},       {"dn", "denoising"}, {"kd", "logits"},
                                           {"feat", "features"}, {"prior", "prior"},  {"qc", "contrastive"}};
 
-static void compare_gradient(run *r, const array *ref, const dd_tensor *t)
+static void compare_gradient(run *r, const array *ref, const double *g)
 {
     double tol = strtod(golden_option(r->c, "tol_grad"), NULL), most = 0, worst = 0;
     for (int64_t i = 0; i < ref->n; i++)
@@ -395,18 +409,18 @@ static void compare_gradient(run *r, const array *ref, const dd_tensor *t)
     double limit = most < 1e-9 ? 1e-9 : tol * most;
     bool sampled = strncmp(ref->name, "sub_", 4) == 0;
     for (int64_t i = 0; i < ref->n; i++) {
-        double error = fabs(real_at(t, sampled ? 997 * i : i) - ref->f[i]) / limit;
+        double error = fabs(g[sampled ? 997 * i : i] - ref->f[i]) / limit;
         worst = isnan(error) ? INFINITY : fmax(worst, error);
     }
     report(r, ref->name, worst, 1, worst <= 1);
 }
 
 /* [sum g, sum |g|, sum g^2, sum g_i r_i] of the whole gradient */
-static void compare_gradient_sums(run *r, const array *ref, const dd_tensor *t, int64_t n)
+static void compare_gradient_sums(run *r, const array *ref, const double *all, int64_t n)
 {
     double tol = strtod(golden_option(r->c, "tol_grad"), NULL), sum[4] = {0}, worst = 0;
     for (int64_t i = 0; i < n; i++) {
-        double g = real_at(t, i), sign = golden_hash((uint64_t)i, 0, 63) >> 63 ? -1 : 1;
+        double g = all[i], sign = golden_hash((uint64_t)i, 0, 63) >> 63 ? -1 : 1;
         sum[0] += g;
         sum[1] += fabs(g);
         sum[2] += g * g;
@@ -443,19 +457,22 @@ static void compare_module_gradients(run *r, int module)
     for (int m = 0; m < 6; m++)
         need(dd_distiller_set_weight(r->d, modules[m][1], m == module));
     need(dd_distiller_step(r->d, NULL));
+    double *values[MAX_ARRAYS];
+    for (int k = 0; k < r->c->count; k++)
+        values[k] = grad[k].data ? values_of(&grad[k], r->c->arrays[k].n) : NULL;
     for (int k = 0; k < r->c->count; k++) {
         array *ref = &r->c->arrays[k];
         for (int p = 0; p < 3; p++) {
             if (strncmp(ref->name, prefix[p], strlen(prefix[p])) != 0)
                 continue;
             array *in = golden_array(r->c, ref->name + strlen(prefix[p]));
-            if (!in || !grad[in - r->c->arrays].data) {
+            if (!in || !values[in - r->c->arrays]) {
                 printf("    %-28s has no input\n", ref->name);
                 r->failures++;
             } else if (p < 2) {
-                compare_gradient(r, ref, &grad[in - r->c->arrays]);
+                compare_gradient(r, ref, values[in - r->c->arrays]);
             } else {
-                compare_gradient_sums(r, ref, &grad[in - r->c->arrays], in->n);
+                compare_gradient_sums(r, ref, values[in - r->c->arrays], in->n);
             }
             ref->compared = 1;
             any = true;
@@ -469,13 +486,15 @@ static void compare_module_gradients(run *r, int module)
             snprintf(names[p], 96, "%s%s", prefix[p], r->c->arrays[k].name);
             stored = stored || golden_array(r->c, names[p]) != NULL;
         }
-        for (int64_t i = 0; grad[k].data && !stored && i < r->c->arrays[k].n; i++)
-            if (real_at(&grad[k], i) != 0) {
+        for (int64_t i = 0; values[k] && !stored && i < r->c->arrays[k].n; i++)
+            if (values[k][i] != 0) {
                 printf("    g_%s.%s is not zero\n", modules[module][0], r->c->arrays[k].name);
                 r->failures++;
                 break;
             }
     }
+    for (int k = 0; k < r->c->count; k++)
+        free(values[k]);
 }
 
 static void expect_error(run *r, const char *expect)
@@ -516,7 +535,7 @@ static bool replay(const char *path)
     }
     dd_distiller_free(r.d);
     for (int k = 0; k < r.memory_count; k++)
-        free(r.memory[k]);
+        device_memory_free(r.memory[k]);
     free_case(&c);
     return r.failures == 0;
 }
@@ -536,7 +555,14 @@ int main(int argc, char **argv)
             verbose = true;
         else if (strcmp(argv[k], "--type") == 0 && k + 1 < argc)
             real_type = strcmp(argv[++k], "f64") == 0 ? DD_F64 : DD_F32;
-        else if (strncmp(argv[k], "--", 2) == 0 && k + 1 < argc) {
+        else if (strcmp(argv[k], "--memory") == 0 && k + 1 < argc) {
+            if (strcmp(argv[++k], "gpu") == 0 && !device_memory_use_gpu()) {
+                fprintf(stderr, "golden: --memory gpu: no CUDA runtime library was found\n");
+                return 2;
+            }
+        } else if (strncmp(argv[k], "--", 2) == 0 && k + 1 < argc) {
+            if (strcmp(argv[k], "--device") == 0 && strncmp(argv[k + 1], "cuda", 4) == 0)
+                device_type = DD_DEVICE_CUDA;
             size_t used = strlen(options);
             snprintf(options + used, sizeof options - used, " %s=%s", argv[k] + 2, argv[k + 1]);
             k++;
@@ -546,7 +572,8 @@ int main(int argc, char **argv)
     }
     DIR *entries = folder ? opendir(folder) : NULL;
     if (!entries) {
-        fprintf(stderr, "usage: golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules DIR] [--isa ..] [--verbose]\n");
+        fprintf(stderr, "usage: golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--memory host|gpu] [--modules DIR] [--isa "
+                        "..] [--verbose]\n");
         return 2;
     }
     need(dd_context_create(&context, options));
