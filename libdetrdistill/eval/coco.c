@@ -75,14 +75,16 @@ static dd_status check_finite(const char *what, const double *values, int64_t co
     return DD_OK;
 }
 
-static dd_status check_boxes(const char *function, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels)
+static dd_status check_boxes(const char *function, int64_t image_id, int64_t count, int64_t limit, const double *boxes,
+                             const int64_t *labels)
 {
     if (count < 0)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "%s: count is negative", function);
     if (count && (!boxes || !labels))
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "%s: %s is NULL but count is not 0", function, boxes ? "labels" : "boxes");
-    if (count > INT32_MAX)
-        return ddi_fail(DD_ERR_LIMIT, NULL, "an evaluation holds at most 2^31-1 boxes");
+    if (count > limit)
+        return ddi_fail(DD_ERR_LIMIT, NULL, "%s: image id %lld: %lld boxes; the limit is %lld", function, (long long)image_id,
+                        (long long)count, (long long)limit);
     return check_finite("boxes", boxes, count, 4, image_id);
 }
 
@@ -106,10 +108,7 @@ static dd_status check_crowd(int64_t image_id, int64_t count, const uint8_t *cro
 static dd_status add_objects(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
                              const uint8_t *crowd, const double *area)
 {
-    DDI_TRY(check_boxes("dd_eval_add_objects", image_id, count, boxes, labels));
-    if (count > DDI_MAX_BOXES)
-        return ddi_fail(DD_ERR_LIMIT, NULL, "image id %lld: %lld objects; the limit for one image is %d", (long long)image_id,
-                        (long long)count, DDI_MAX_BOXES);
+    DDI_TRY(check_boxes("dd_eval_add_objects", image_id, count, DDI_MAX_BOXES, boxes, labels));
     DDI_TRY(check_finite("area", area, count, 1, image_id));
     DDI_TRY(check_crowd(image_id, count, crowd));
     DDI_TRY(grow((void **)&eval->image, eval->images, 1, &eval->image_room, sizeof *eval->image));
@@ -140,7 +139,7 @@ dd_status dd_eval_add_objects(dd_eval *eval, int64_t image_id, int64_t count, co
 static dd_status add_detections(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
                                 const double *scores)
 {
-    DDI_TRY(check_boxes("dd_eval_add_detections", image_id, count, boxes, labels));
+    DDI_TRY(check_boxes("dd_eval_add_detections", image_id, count, INT32_MAX, boxes, labels));
     if (count && !scores)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_eval_add_detections: scores is NULL but count is not 0");
     DDI_TRY(check_finite("scores", scores, count, 1, image_id));
