@@ -55,6 +55,7 @@
     CASE(quality_without_objects)                                                                                              \
     CASE(feature_values_sum_max)                                                                                               \
     CASE(feature_values_per_query)                                                                                             \
+    CASE(feature_weights_of_opposite_queries)                                                                                  \
     CASE(feature_weights_padding_and_images)                                                                                   \
     CASE(losses_of_empty_images)                                                                                               \
     CASE(matmul_values)                                                                                                        \

@@ -429,6 +429,9 @@ void quality_of_all_queries(void **state)
         assert_true(index[0] == 0 && index[1] == 1 && index[2] == 2);
         assert_near(real_at(dtype, op.quality, 0), sigmoid(1) / 3, 10 * type_tolerance(dtype));
         assert_true(real_at(dtype, op.quality, 1) == 0 && real_at(dtype, op.quality, 2) == 0);
+        op.match = (const int32_t[]){0, -1, 1}; /* query 0 overlaps only the object that is not its own */
+        assert_int_equal(run_op(DD_OPERATOR_quality, dtype, &op), DD_OK);
+        assert_true(real_at(dtype, op.quality, 0) == 0);
     }
 }
 
@@ -511,6 +514,38 @@ void feature_values_per_query(void **state)
         assert_near(feature_values(dtype, 1, 0, weight), 0.276, 1e-6);
         assert_near(weight[0], 0.226, 1e-6);
         assert_near(weight[1], 0.1, 1e-6);
+    }
+}
+
+/* A negative cosine counts as 0; the literal product of psi_raw is squared with its sign. */
+void feature_weights_of_opposite_queries(void **state)
+{
+    const double query[2] = {-2, 0}, features[2] = {3, 4}, quality = 0.5;
+    const int32_t index = 0;
+    FOR_BOTH_TYPES(dtype)
+    {
+        for (int32_t raw = 0; raw <= 1; raw++) {
+            void *weight = fresh_reals(dtype, 1), *sum = fresh_reals(dtype, 1);
+            const dd_op_feature_weights op = {reals(dtype, 2, query),
+                                              &index,
+                                              reals(dtype, 1, &quality),
+                                              reals(dtype, 2, features),
+                                              NULL,
+                                              NULL,
+                                              weight,
+                                              sum,
+                                              1,
+                                              1,
+                                              1,
+                                              1,
+                                              2,
+                                              1,
+                                              1,
+                                              raw,
+                                              1};
+            assert_int_equal(run_op(DD_OPERATOR_feature_weights, dtype, &op), DD_OK);
+            assert_true(real_at(dtype, weight, 0) == (raw ? 18 : 0));
+        }
     }
 }
 
