@@ -63,8 +63,8 @@ typedef struct dd_op_scatter {
 
 /* Detection matching cost (detectors 1.14): cost[s][g][n], g over all objects of the batch: object g of image b against query n of
  * stage s, image b:  w_class*(focal cost of the object's label) + w_l1*L1 - w_giou*GIoU.
- * focal cost: a(1-p)^2 * -ln(p+eps) - (1-a)p^2 * -ln(1-p+eps), a = .25, with 1-p = sigmoid(-x) and, for eps below the
- * type's resolution at p -> 0, ln p = logsigmoid(x) (golden DECISION 3: exact at |x| = 50).
+ * focal cost: a(1-p)^2 * -ln(p+eps) - (1-a)p^2 * -ln((1-p)+eps), a = .25, with 1-p = sigmoid(-x), never as a difference (golden
+ * DECISION 3: exact at |x| = 50).
  * L1 over cxcywh, or xyxy of the normalised boxes if l1_xyxy. GIoU of boxes times (W,H,W,H) if giou_pixels, guards
  * max(U,giou_eps), max(E,giou_eps); the guarded U is used in I/U and in E-U.
  * A non-finite cost is written as 1e12 and *bad becomes the lowest flat index of such an entry (the core sets it to INT64_MAX). */
@@ -286,7 +286,7 @@ typedef struct dd_op_batchnorm_relu {
     int32_t d;
 } dd_op_batchnorm_relu;
 
-/* Forward: y = x / max(|x|, 1e-12), length[rows] written. Gradient: reads y, length, g_y; writes g_x. */
+/* Forward: y = x / max(|x|, 1e-12), length[rows] = |x| written. Gradient: reads y, length, g_y; writes g_x. */
 typedef struct dd_op_l2norm {
     const void *x;
     void *y, *length;
