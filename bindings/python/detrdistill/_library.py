@@ -120,18 +120,14 @@ lib = _load()
 class Handle:
     """Owns one C handle. It is freed when the last Python object that needs it is gone: the wrapper, or a view of its memory.
 
-    ctypes passes it as the handle. `parent` and `callbacks` must outlive it: the library may still call them."""
+    ctypes passes it as the handle. `parent` and `callbacks` must outlive it, since the library may still call them: they do, as a
+    weak reference's finalizer runs before what the object refers to goes, in the collector's cycles too."""
 
     def __init__(self, pointer, free, parent=None):
         self._as_parameter_ = pointer
         self.parent = parent
         self.callbacks = {}
-        # The finalizer holds `parent` and `callbacks` as well, so they go after the C handle whatever the order of collection.
-        self.free = weakref.finalize(self, _free, free, pointer, parent, self.callbacks)
-
-
-def _free(free, pointer, parent, callbacks):
-    free(pointer)
+        weakref.finalize(self, free, pointer)
 
 
 def create(kind, free, function, *arguments, parent=None):

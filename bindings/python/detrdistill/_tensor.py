@@ -86,6 +86,8 @@ def describe(address, dtype, shape, stride=None, device=(_api.DD_DEVICE_CPU, 0),
     """dd_tensor_init: the checked view. Strides count elements; None is C order."""
     view = _api.dd_tensor()
     ndim = len(shape)
+    if 0 in shape:
+        address = None  # exporters give empty tensors any address, aligned or not
     lib.dd_tensor_init(view, address, CODES[dtype], ndim, (ctypes.c_int64 * ndim)(*shape),
                        None if stride is None else (ctypes.c_int64 * ndim)(*stride), device[0], device[1],
                        _api.DD_TENSOR_READONLY if readonly else 0)
@@ -97,12 +99,14 @@ def _view_of_buffer(value):
     buffer = held.buffer
     if buffer.suboffsets and any(buffer.suboffsets[i] >= 0 for i in range(buffer.ndim)):
         raise TypeError("buffers of pointers (suboffsets) are not supported")
-    stride_bytes = [buffer.strides[i] for i in range(buffer.ndim)]
-    if any(step % buffer.itemsize for step in stride_bytes):
-        raise ValueError("strides must be whole elements; make a contiguous copy first")
+    stride = None  # ctypes arrays say nothing: C order
+    if buffer.strides:
+        stride_bytes = [buffer.strides[i] for i in range(buffer.ndim)]
+        if any(step % buffer.itemsize for step in stride_bytes):
+            raise ValueError("strides must be whole elements; make a contiguous copy first")
+        stride = [step // buffer.itemsize for step in stride_bytes]
     dtype = _buffer_dtype((buffer.format or b"B").decode(), buffer.itemsize)
-    view = describe(buffer.buf, dtype, [buffer.shape[i] for i in range(buffer.ndim)],
-                    [step // buffer.itemsize for step in stride_bytes], readonly=bool(buffer.readonly))
+    view = describe(buffer.buf, dtype, [buffer.shape[i] for i in range(buffer.ndim)], stride, readonly=bool(buffer.readonly))
     return view, held
 
 
@@ -146,6 +150,11 @@ def _has_buffer(value):
     return True
 
 
+def aligned_memory(size):
+    """At least `size` zero bytes, aligned for every element type."""
+    return (ctypes.c_double * (size // 8 + 1))()
+
+
 def _view_of_list(value, dtype):
     flat, shape = [], []
     level = value
@@ -164,7 +173,8 @@ def _view_of_list(value, dtype):
 
     flatten(value, 0)
     memory = struct.pack(f"={len(flat)}{_FORMATS[dtype]}", *flat)
-    held = (ctypes.c_char * max(len(memory), 1)).from_buffer_copy(memory or b"\0")
+    held = aligned_memory(len(memory))
+    ctypes.memmove(held, memory, len(memory))
     return describe(ctypes.addressof(held), dtype, shape, readonly=True), held
 
 
@@ -206,7 +216,7 @@ class Tensor:
     @classmethod
     def zeros(cls, shape, dtype="f32"):
         """New memory of its own."""
-        memory = (ctypes.c_char * max(math.prod(shape) * _SIZES[dtype], 1))()
+        memory = aligned_memory(math.prod(shape) * _SIZES[dtype])
         return cls(describe(ctypes.addressof(memory), dtype, shape), memory)
 
     @property

@@ -43,7 +43,7 @@ def _join(parts, kind, width=None):
 def _boxes(rows):
     """[G,4] doubles without NumPy; a shape with 0 rows cannot be said by lists or memoryviews."""
     memory = array.array("d", [number for row in rows for number in row])
-    return Tensor(describe(memory.buffer_info()[0] if rows else None, "f64", [len(rows), 4], readonly=True), memory)
+    return Tensor(describe(memory.buffer_info()[0], "f64", [len(rows), 4], readonly=True), memory)
 
 
 def image_sizes_of(targets):
