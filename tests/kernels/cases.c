@@ -536,11 +536,11 @@ static void add_image_use(test_case *c, size_t offset, int32_t images, random_st
     }
 }
 
-/* A gradient: written, or added to what is there. Scale: the largest of what it is a sum of. */
+/* A gradient: written, or added to numbers up to `scale`. */
 static void add_gradient(test_case *c, const char *name, size_t offset, int64_t count, bool accumulate, random_state *r,
                          double scale, double by_scale)
 {
-    array *g = allow(add(c, name, offset, REALS, accumulate ? UPDATED : OUTPUT, 0, count), 2e-6, by_scale);
+    array *g = allow(add(c, name, offset, REALS, accumulate ? UPDATED : OUTPUT, 0, count), 1e-6, by_scale);
     g->scale = take((size_t)count * sizeof(double));
     for (int64_t k = 0; k < count; k++) {
         if (accumulate) {
@@ -591,11 +591,9 @@ static void det_loss_case(test_case *c, random_state *r, int64_t i)
     allow(add(c, "terms", offsetof(dd_op_det_loss, terms), DOUBLES, OUTPUT, 0, (int64_t)op->S * op->B * 3), 1e-6, 0)->floor =
         1e-13;
     if (i % 7 != 6) {
-        const double factor = op->accumulate ? op->grad_scale * op->scale_class : 1e-30;
-        add_gradient(c, "g_logits", offsetof(dd_op_det_loss, g_logits), queries * op->C, op->accumulate, r, factor, EPS);
+        add_gradient(c, "g_logits", offsetof(dd_op_det_loss, g_logits), queries * op->C, op->accumulate, r, 1, 0);
         /* 1e-9: sums of opposite edge gradients, in double */
-        add_gradient(c, "g_boxes", offsetof(dd_op_det_loss, g_boxes), queries * 4, op->accumulate, r, 1,
-                     op->accumulate ? EPS : 1e-9);
+        add_gradient(c, "g_boxes", offsetof(dd_op_det_loss, g_boxes), queries * 4, op->accumulate, r, 1, 1e-9);
     }
     snprintf(c->text, sizeof c->text, "S %d B %d N %d C %d G %d", op->S, op->B, op->N, op->C, op->G);
 }
@@ -695,6 +693,11 @@ static void quality_case(test_case *c, random_state *r, int64_t i)
 
 /* ---- features ---- */
 
+static float absolute(const array *a, int64_t k)
+{
+    return a && a->values ? fabsf(((const float *)a->values)[k]) : 0;
+}
+
 static double length_of(const float *x, int64_t count, int64_t stride)
 {
     double squares = 0;
@@ -704,44 +707,76 @@ static double length_of(const float *x, int64_t count, int64_t stride)
     return fmax(sqrt(squares), 1e-12);
 }
 
-/* Errors of psi^2 or of the mean of q v^2 follow from those of the dot products: eps (4 + sqrt d) of |row| |F|. */
-static void weights_scales(const dd_op_feature_weights *op, const array *in, double *weight, double *sum)
+/* <row, F(:,p)>, and |row| |F| divided by what normalises. */
+static double similarity_of(const double *row, const float *f, int64_t d, int64_t P, bool raw, double *bound)
 {
-    const float *queries = in[0].values, *quality = in[2].values, *features = in[3].values;
-    const int32_t *index = in[1].values;
+    double dot = 0, squares = 0;
+    for (int64_t c = 0; c < d; c++) {
+        dot += row[c] * f[c * P];
+        squares += row[c] * row[c];
+    }
+    const double length = length_of(f, d, P);
+    *bound = sqrt(squares) * (raw ? length : 1);
+    return raw ? dot : dot / length;
+}
+
+/* row += factor times the query row of entry n, normalised unless raw. */
+static void add_entry(const dd_op_feature_weights *op, const array *in, int64_t image, int64_t n, double factor, double *row)
+{
+    const int64_t query = ((const int32_t *)in[1].values)[image * op->K + n] / op->index_divisor;
+    const float *x = (const float *)in[0].values + (image * op->N + query) * op->d;
+    const double length = op->raw ? 1 : length_of(x, op->d, 1);
+    for (int64_t c = 0; c < op->d; c++) {
+        row[c] += factor * x[c] / length;
+    }
+}
+
+/* A dot product is off by e = eps (4 + sqrt d) |row| |F|, so q v^2 by q (2 |v| e + e^2) .. */
+static void per_query_scales(const dd_op_feature_weights *op, const array *in, int64_t image, const float *features,
+                             double *weight)
+{
     const double rounding = EPS * (4 + sqrt(op->d));
     double *row = take((size_t)op->d * sizeof *row);
-    for (int64_t k = 0; k < (int64_t)op->L * op->B; k++) {
-        const int64_t b = k % op->B;
-        double highest = 0.01, rows = 0, squares = 0, largest = 0;
+    for (int64_t n = 0; n < op->K; n++) {
         memset(row, 0, (size_t)op->d * sizeof *row);
-        for (int64_t n = 0; n < op->K; n++) {
-            const float *x = queries + (k * op->N + index[k * op->K + n] / op->index_divisor) * op->d;
-            const double length = length_of(x, op->d, 1), q = quality[k * op->K + n];
-            rows += q;
-            squares += q * (op->raw ? length * length : 1);
-            for (int64_t c = 0; c < op->d; c++) {
-                row[c] += q * x[c] / (op->raw ? 1 : length);
-            }
-        }
+        add_entry(op, in, image, n, 1, row);
         for (int64_t p = 0; p < op->P; p++) {
-            const float *f = features + b * op->d * op->P + p;
-            double dot = 0;
-            for (int64_t c = 0; c < op->d; c++) {
-                dot += row[c] * f[c * op->P];
-            }
-            const double length = length_of(f, op->d, op->P);
-            highest = fmax(highest, op->raw ? dot : dot / length);
-            largest = fmax(largest, op->raw ? length : 1);
-        }
-        for (int64_t p = 0; p < op->P; p++) {
-            const double of_query = 2 * rounding * squares * largest * largest / fmax(op->K, 1);
-            const double of_sum = 4 * rounding * rows * largest / highest;
-            weight[k * op->P + p] = op->per_query ? of_query : of_sum;
-            sum[b * op->P + p] += weight[k * op->P + p];
+            double bound;
+            const double v = fabs(similarity_of(row, features + p, op->d, op->P, op->raw, &bound)), e = rounding * bound;
+            weight[p] += (double)absolute(&in[2], image * op->K + n) * (2 * v * e + e * e) / op->K;
         }
     }
     free(row);
+}
+
+/* .. and psi^2 = (s / highest)^2, psi <= 1, by four times e / highest. */
+static void sum_max_scales(const dd_op_feature_weights *op, const array *in, int64_t image, const float *features,
+                           double *weight)
+{
+    double *row = take((size_t)op->d * sizeof *row), highest = 0.01, largest = 0, bound;
+    for (int64_t n = 0; n < op->K; n++) {
+        add_entry(op, in, image, n, (double)absolute(&in[2], image * op->K + n), row);
+    }
+    for (int64_t p = 0; p < op->P; p++) {
+        highest = fmax(highest, similarity_of(row, features + p, op->d, op->P, false, &bound));
+        largest = fmax(largest, bound);
+    }
+    for (int64_t p = 0; p < op->P; p++) {
+        weight[p] = 4 * EPS * (4 + sqrt(op->d)) * largest / highest;
+    }
+    free(row);
+}
+
+static void weights_scales(const dd_op_feature_weights *op, const array *in, double *weight, double *sum)
+{
+    for (int64_t image = 0; image < (int64_t)op->L * op->B; image++) {
+        const int64_t b = image % op->B;
+        const float *features = (const float *)in[3].values + b * op->d * op->P;
+        (op->per_query ? per_query_scales : sum_max_scales)(op, in, image, features, weight + image * op->P);
+        for (int64_t p = 0; p < op->P; p++) {
+            sum[b * op->P + p] += weight[image * op->P + p];
+        }
+    }
 }
 
 static void feature_weights_case(test_case *c, random_state *r, int64_t i)
@@ -815,11 +850,6 @@ static void feature_loss_case(test_case *c, random_state *r, int64_t i)
 }
 
 /* ---- products and rows ---- */
-
-static float absolute(const array *a, int64_t k)
-{
-    return a && a->values ? fabsf(((const float *)a->values)[k]) : 0;
-}
 
 static void matmul_scales(const dd_op_matmul *op, const array *a, const array *b, const array *c, const array *bias,
                           double *scale)

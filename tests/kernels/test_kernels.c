@@ -13,7 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CASES = 120, MAX_ROWS = 256, LEAST_ACCEPTED = 50 };
+enum {
+    CASES = 120,
+    LEAST_ACCEPTED = 50,
+    MAX_ROWS = 256,
+    ORDINARY_STEP = 5 /* every fifth case has no extreme values */
+};
 
 static const dd_backend *module;
 static void *device;
@@ -104,7 +109,7 @@ static void wrong_by_1e_4_is_caught(void **state)
     int spoiled = 0;
     for (int32_t k = 0; k < module->kernel_count; k++) {
         spoiled_row = &module->kernels[k];
-        for (int64_t i = 0; i < 10 && spoiled_row->dtype == DD_F32 && spoiled_row->isa <= module->isa(); i++) {
+        for (int64_t i = 0; i < 50 && spoiled_row->isa <= module->isa(); i += ORDINARY_STEP) {
             test_case c;
             results truth, got;
             double worst = 0;

@@ -227,18 +227,6 @@ typedef struct scatter_job {
     layout layout;
 } scatter_job;
 
-/* f64 values above FLT_MAX are finite, and would not be after rounding to float. */
-static void load_finiteness(const void *data, int32_t dtype, int64_t at, int64_t stride, float *dst, int64_t count)
-{
-    if (dtype != DD_F64) {
-        load_row_of(data, dtype, at, stride, dst, count);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        dst[i] = isfinite(((const double *)data)[at + i * stride]) ? 0 : INFINITY;
-    }
-}
-
 static void scatter_piece(void *arg, int64_t piece)
 {
     enum { ROW = 512 };
@@ -253,7 +241,7 @@ static void scatter_piece(void *arg, int64_t piece)
         run = minimum(locate(l, i, &at, &zero_at), end - i);
         if (op->zero_where) {
             run = minimum(run, ROW);
-            load_finiteness(op->zero_where, op->zero_dtype, zero_at, l->stride[1][l->ndim - 1], where, run);
+            load_row_of(op->zero_where, op->zero_dtype, zero_at, l->stride[1][l->ndim - 1], where, run);
             keep_where_finite(src, where, kept, run);
             src = kept;
         }
