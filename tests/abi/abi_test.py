@@ -69,6 +69,12 @@ class StoredInterface(unittest.TestCase):
         status, report = interface.compare(interface.BASE, LIBRARY)
         self.assertEqual(status, 0, report + '\nmeant? raise DD_ABI_VERSION where callers break, then ./dev abi update')
 
+    def test_base_is_complete(self):
+        """Each exported function is in the base with its type, not as a mere symbol."""
+        root = ElementTree.parse(interface.BASE).getroot()
+        typed = {node.get('elf-symbol-id', '').split('@')[0] for node in root.iter('function-decl')} - {''}
+        self.assertEqual(sorted(typed), interface.read(interface.SYMBOLS).split())
+
     def refuses(self, change):
         """compare(base, library) must fail once `change` has been made to the library's description."""
         tree = ElementTree.parse(self.current)
@@ -90,13 +96,13 @@ class StoredInterface(unittest.TestCase):
     def test_refuses_a_changed_argument(self):
         def change(root):
             double = next(node.get('id') for node in root.iter('type-decl') if node.get('name') == 'double')
-            function = next(node for node in root.iter('function-decl') if node.get('name') == 'dd_dtype_size')
+            function = next(node for node in root.iter('function-decl') if node.get('elf-symbol-id', '').startswith('dd_dtype_size'))
             function.find('parameter').set('type-id', double)
         self.assertIn('dd_dtype_size', self.refuses(change))
 
     def test_refuses_a_lost_argument(self):
         def drop(root):
-            function = next(node for node in root.iter('function-decl') if node.get('name') == 'dd_distiller_set_weight')
+            function = next(node for node in root.iter('function-decl') if node.get('elf-symbol-id', '').startswith('dd_distiller_set_weight'))
             function.remove(function.findall('parameter')[-1])
         self.assertIn('dd_distiller_set_weight', self.refuses(drop))
 

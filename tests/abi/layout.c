@@ -23,7 +23,8 @@ static_assert(offsetof(dd_tensor, reserved) == 160, "reserved");
 static_assert(sizeof(dd_dl_tensor) == 48 && offsetof(dd_dl_tensor, byte_offset) == 40, "DLTensor");
 static_assert(offsetof(dd_dl_tensor, type_code) == 20 && offsetof(dd_dl_tensor, shape) == 24, "DLTensor");
 static_assert(sizeof(dd_dl_managed) == 64, "DLManagedTensor");
-static_assert(sizeof(dd_dl_managed_versioned) == 80 && offsetof(dd_dl_managed_versioned, tensor) == 32, "DLManagedTensorVersioned");
+static_assert(sizeof(dd_dl_managed_versioned) == 80 && offsetof(dd_dl_managed_versioned, tensor) == 32,
+              "DLManagedTensorVersioned");
 
 int main(void)
 {
