@@ -94,7 +94,8 @@ DD_API dd_status dd_distiller_set_trace(dd_distiller *distiller, dd_trace_fn tra
 /* Parameters that the distiller owns: adaptors where widths differ, branches of the contrastive term. They exist from the first step
  * that needs them (or dd_distiller_prepare). `value` and `grad` are views of the distiller's memory on its device, the same
  * for its whole life: the host's optimiser updates `value` in place. A step overwrites `grad`.
- * Errors: ARGUMENT, NOT_FOUND (index), DEVICE. */
+ * dd_distiller_prepare fails as dd_distiller_step does and, like a step that fails, ends the results of the last step.
+ * Errors: ARGUMENT, NOT_FOUND (index); of prepare: as dd_distiller_step. */
 DD_API dd_status dd_distiller_prepare(dd_distiller *distiller);
 DD_API dd_status dd_distiller_parameter_count(const dd_distiller *distiller, int32_t *count);
 DD_API dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value,

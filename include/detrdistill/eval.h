@@ -20,7 +20,7 @@ DD_API void dd_eval_free(dd_eval *eval);
  * count is added with count 0. Errors: ARGUMENT, NONFINITE, LIMIT, NOMEM. */
 DD_API dd_status dd_eval_add_objects(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
                                      const uint8_t *crowd, const double *area);
-/* Adds detections of one image: boxes as above, labels, scores. */
+/* Adds detections of one image: boxes as above, labels, scores. Errors: ARGUMENT, NONFINITE, LIMIT, NOMEM. */
 DD_API dd_status dd_eval_add_detections(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes,
                                         const int64_t *labels, const double *scores);
 /* COCO's numbers in pycocotools' order: AP, AP50, AP75, AP_S, AP_M, AP_L, AR1, AR10, AR100, AR_S, AR_M, AR_L; -1 where no

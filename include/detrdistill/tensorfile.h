@@ -15,7 +15,7 @@ typedef struct dd_tensorfile dd_tensorfile;
  * order, without overlap or hole, and equal to dtype x shape). The file is mapped: it must not be changed while open.
  * Element types that dd_tensor lacks make opening fail with DTYPE. Errors: ARGUMENT, IO, FORMAT, LIMIT, DTYPE, NOMEM. */
 DD_API dd_status dd_tensorfile_open(dd_tensorfile **file, const char *path);
-/* An empty set of tensors, to be filled by dd_tensorfile_set and saved. */
+/* An empty set of tensors, to be filled by dd_tensorfile_set and saved. Errors: ARGUMENT, NOMEM. */
 DD_API dd_status dd_tensorfile_create(dd_tensorfile **file);
 DD_API void dd_tensorfile_free(dd_tensorfile *file);
 
