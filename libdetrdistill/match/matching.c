@@ -70,14 +70,17 @@ static dd_status reserve_blocks(ddi_exec *x, ddi_matching *m, dd_assign_block **
     return ddi_on_host(x) ? DD_OK : ddi_buffer_reserve(x, &m->device_blocks, bytes, true, "cost blocks");
 }
 
-static dd_status solve(ddi_exec *x, int32_t dtype, ddi_matching *m, dd_op_assign *assign)
+/* Solves blocks first .. first+count-1. */
+static dd_status solve(ddi_exec *x, int32_t dtype, ddi_matching *m, dd_op_assign *assign, int32_t first, int32_t count)
 {
-    size_t bytes = (size_t)m->blocks * sizeof(dd_assign_block);
-    assign->blocks = m->blocks;
-    assign->host_block = m->host_blocks.data;
-    assign->block = ddi_on_host(x) ? m->host_blocks.data : m->device_blocks.data;
-    if (!ddi_on_host(x))
-        DDI_TRY(ddi_copy(x, m->device_blocks.data, m->host_blocks.data, bytes, DD_COPY_TO_DEVICE));
+    size_t bytes = (size_t)count * sizeof(dd_assign_block);
+    assign->blocks = count;
+    assign->host_block = (const dd_assign_block *)m->host_blocks.data + first;
+    assign->block = assign->host_block;
+    if (!ddi_on_host(x)) {
+        assign->block = (const dd_assign_block *)m->device_blocks.data + first;
+        DDI_TRY(ddi_copy(x, (dd_assign_block *)m->device_blocks.data + first, assign->host_block, bytes, DD_COPY_TO_DEVICE));
+    }
     return ddi_run(x, DD_OPERATOR_assign, dtype, assign);
 }
 
@@ -130,7 +133,7 @@ dd_status ddi_match_objects(ddi_exec *x, int32_t dtype, const ddi_conventions *v
     }
     dd_op_assign assign = {
         .cost = m->cost.data, .match = m->match, .total = m->total, .by_columns = 1, .max_rows = o->most, .max_cols = N};
-    return solve(x, dtype, m, &assign);
+    return solve(x, dtype, m, &assign, 0, m->blocks);
 }
 
 dd_status ddi_teacher_targets(ddi_exec *x, int32_t dtype, const ddi_predictions *teacher, const ddi_objects *o, ddi_targets *t)
@@ -202,7 +205,46 @@ typedef struct split_memory {
     double *total;
 } split_memory;
 
-static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd_op_assign *assign,
+/* Costs of a few pairs of stages at a time: on the host a few megabytes that stay in the cache serve any number of stages.
+ * Blocks do not depend on each other, so neither do results on the share. A device gets all at once. */
+static int32_t pairs_at_once(const ddi_exec *x, const dd_op_kd_cost *cost, int32_t dtype)
+{
+    enum { SHARE_BYTES = 2 << 20 };
+    if (!ddi_on_host(x))
+        return cost->n_pairs;
+    int64_t pair_bytes = (int64_t)cost->B * cost->NS * cost->NT * dd_dtype_size(dtype);
+    int64_t by_size = SHARE_BYTES / (pair_bytes > 0 ? pair_bytes : 1),
+            by_threads = (2 * x->base.threads + cost->B - 1) / cost->B;
+    int64_t pairs = by_size > by_threads ? by_size : by_threads;
+    return (int32_t)(pairs < cost->n_pairs ? pairs : cost->n_pairs);
+}
+
+/* Costs and assignments of all pairs, `at_once` of them at a time. */
+static dd_status match_pairs(ddi_exec *x, int32_t dtype, const dd_op_kd_cost *all, const dd_op_assign *job, int32_t at_once,
+                             ddi_matching *m)
+{
+    int64_t first_bad = INT64_MAX, none = INT64_MAX;
+    for (int32_t n = 0; n < all->n_pairs; n += at_once) {
+        dd_op_kd_cost cost = *all;
+        dd_op_assign assign = *job;
+        cost.pairs += 2 * n;
+        cost.host_pairs += 2 * n;
+        cost.n_pairs = all->n_pairs - n < at_once ? all->n_pairs - n : at_once;
+        assign.total += n * all->B;
+        DDI_TRY(ddi_run(x, DD_OPERATOR_kd_cost, dtype, &cost));
+        DDI_TRY(solve(x, dtype, m, &assign, n * all->B, cost.n_pairs * all->B));
+        if (at_once < all->n_pairs && *m->bad != INT64_MAX) { /* on the host: entries count from the share's start */
+            int64_t bad = *m->bad + (int64_t)n * all->B * all->NS * all->NT;
+            first_bad = bad < first_bad ? bad : first_bad;
+            *m->bad = none;
+        }
+    }
+    if (first_bad != INT64_MAX)
+        *m->bad = first_bad;
+    return DD_OK;
+}
+
+static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd_op_assign *assign, int32_t at_once,
                              const int32_t *teacher_match, ddi_matching *m, split_memory *s)
 {
     dd_op_split_masks masks = {.t_match = teacher_match,
@@ -220,16 +262,27 @@ static dd_status match_split(ddi_exec *x, int32_t dtype, dd_op_kd_cost *cost, dd
     assign->row_use = s->row_use;
     assign->col_use = s->col_use;
     DDI_TRY(ddi_run(x, DD_OPERATOR_split_masks, dtype, &masks));
-    DDI_TRY(solve(x, dtype, m, assign));
+    DDI_TRY(match_pairs(x, dtype, cost, assign, at_once, m));
     masks.step = 1;
     cost->w_class = 0; /* negatives: the class is background, boxes alone count */
     assign->match = s->match;
     assign->total = s->total;
     DDI_TRY(ddi_run(x, DD_OPERATOR_split_masks, dtype, &masks));
-    DDI_TRY(ddi_run(x, DD_OPERATOR_kd_cost, dtype, cost));
-    DDI_TRY(solve(x, dtype, m, assign));
+    DDI_TRY(match_pairs(x, dtype, cost, assign, at_once, m));
     masks.step = 2;
     return ddi_run(x, DD_OPERATOR_split_masks, dtype, &masks);
+}
+
+static dd_status reserve_split(ddi_exec *x, ddi_matching *m, int32_t NT, split_memory *s)
+{
+    size_t n = (size_t)m->blocks, rows = n * (size_t)m->queries;
+    DDI_TRY(ddi_buffer_reserve(x, &m->split, n * 8 + rows * 5 + n * (size_t)NT, true, "positives and negatives"));
+    s->total = m->split.data;
+    s->match = (int32_t *)(s->total + n);
+    s->row_use = (uint8_t *)(s->match + rows);
+    s->col_use = s->row_use + rows;
+    m->total_negative = s->total;
+    return DD_OK;
 }
 
 dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_match_weights w, const ddi_predictions *student,
@@ -244,17 +297,6 @@ dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_mat
     m->name = "student and teacher";
     m->of_objects = false;
     m->partners = NT;
-    dd_assign_block *block;
-    DDI_TRY(prepare_results(x, m, teacher_match != NULL));
-    DDI_TRY(reserve_blocks(x, m, &block));
-    size_t entries = (size_t)m->blocks * (size_t)NS * (size_t)NT;
-    DDI_TRY(ddi_buffer_reserve(x, &m->cost, entries * (size_t)dd_dtype_size(dtype), true, "matching costs"));
-    for (int32_t k = 0; k < m->blocks; k++)
-        block[k] = (dd_assign_block){.cost_offset = (int64_t)k * NS * NT,
-                                     .row_offset = (int64_t)k * NS,
-                                     .col_offset = (int64_t)k * NT,
-                                     .rows = NS,
-                                     .cols = NT};
     dd_op_kd_cost cost = {.s_logits = student->logits,
                           .s_boxes = student->boxes,
                           .t_prob = t->prob,
@@ -263,8 +305,6 @@ dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_mat
                           .sizes = o->d_sizes,
                           .pairs = pairs->d_pair,
                           .host_pairs = pairs->pair,
-                          .cost = m->cost.data,
-                          .bad = m->bad,
                           .n_pairs = pairs->count,
                           .B = B,
                           .NS = NS,
@@ -274,19 +314,27 @@ dd_status ddi_match_teacher(ddi_exec *x, int32_t dtype, int32_t l1_xyxy, ddi_mat
                           .w_class = w.class_cost,
                           .w_l1 = w.l1,
                           .w_giou = w.giou};
+    int32_t at_once = pairs_at_once(x, &cost, dtype);
+    int64_t block_size = (int64_t)NS * NT;
+    size_t bytes = (size_t)(at_once * B * block_size * dd_dtype_size(dtype));
+    dd_assign_block *block;
+    DDI_TRY(prepare_results(x, m, teacher_match != NULL));
+    DDI_TRY(reserve_blocks(x, m, &block));
+    DDI_TRY(ddi_buffer_reserve(x, &m->cost, bytes, true, "matching costs"));
+    for (int32_t k = 0; k < m->blocks; k++)
+        block[k] = (dd_assign_block){.cost_offset = k % (at_once * B) * block_size,
+                                     .row_offset = (int64_t)k * NS,
+                                     .col_offset = (int64_t)k * NT,
+                                     .rows = NS,
+                                     .cols = NT};
+    cost.cost = m->cost.data;
+    cost.bad = m->bad;
     dd_op_assign assign = {.cost = m->cost.data, .match = m->match, .total = m->total, .max_rows = NS, .max_cols = NT};
-    DDI_TRY(ddi_run(x, DD_OPERATOR_kd_cost, dtype, &cost));
     if (!teacher_match)
-        return solve(x, dtype, m, &assign);
-    size_t n = (size_t)m->blocks;
-    DDI_TRY(ddi_buffer_reserve(x, &m->split, n * 8 + n * (size_t)NS * 5 + n * (size_t)NT, true, "positives and negatives"));
+        return match_pairs(x, dtype, &cost, &assign, at_once, m);
     split_memory s;
-    s.total = m->split.data;
-    s.match = (int32_t *)(s.total + n);
-    s.row_use = (uint8_t *)(s.match + n * (size_t)NS);
-    s.col_use = s.row_use + n * (size_t)NS;
-    m->total_negative = s.total;
-    return match_split(x, dtype, &cost, &assign, teacher_match, m, &s);
+    DDI_TRY(reserve_split(x, m, NT, &s));
+    return match_split(x, dtype, &cost, &assign, at_once, teacher_match, m, &s);
 }
 
 static dd_status refuse_cost(const ddi_matching *m, const ddi_objects *o, int64_t bad)

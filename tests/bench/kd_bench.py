@@ -111,7 +111,7 @@ def both(label, case, kind):
     """The two sides of a case as callables."""
     import detrdistill as dd
 
-    context = dd.Context("threads=2")
+    context = dd.Context(threads=2)
     if kind == "whole":
         ours = our_step(dd, context, case)
         return ours, torch_step(case)
