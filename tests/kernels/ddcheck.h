@@ -54,6 +54,7 @@ void case_free(test_case *c);
 
 /* Results of one run, array by array (NULL for inputs). */
 typedef struct results {
+    int32_t dtype; /* of REALS */
     void *array[CASE_ARRAYS];
 } results;
 
@@ -65,7 +66,8 @@ const char *run_kernel(dd_kernel_fn kernel, const test_case *c, int32_t dtype, v
 void results_free(const test_case *c, results *out);
 bool results_equal(const test_case *c, const results *a, const results *b, const char **which);
 
-/* Compares with the truth. NULL, or a sentence (static memory). `worst` gets the largest error / allowed so far. */
+/* Compares with the truth; doubles are allowed as many of their own rounding errors. NULL, or a sentence (static memory).
+ * `worst` gets the largest error / allowed so far. */
 const char *compare_results(const test_case *c, const results *got, const results *truth, double *worst);
 
 /* The truth: reference in double, or in float for exact cases. */

@@ -137,6 +137,7 @@ const char *run_kernel(dd_kernel_fn kernel, const test_case *c, int32_t dtype, v
     test_exec exec = {{sizeof(dd_exec), threads, device, NULL, test_scratch, test_fail, NULL}, {NULL}, 0};
     memcpy(args, c->args, sizeof args);
     memset(out, 0, sizeof *out);
+    out->dtype = dtype;
     for (int32_t i = 0; i < c->arrays; i++) {
         const array *a = &c->array[i];
         const size_t element = element_bytes(a, dtype);
@@ -170,7 +171,7 @@ void results_free(const test_case *c, results *out)
 bool results_equal(const test_case *c, const results *a, const results *b, const char **which)
 {
     for (int32_t i = 0; i < c->arrays; i++) {
-        const size_t bytes = (size_t)c->array[i].count * element_bytes(&c->array[i], DD_F32);
+        const size_t bytes = (size_t)c->array[i].count * element_bytes(&c->array[i], a->dtype);
         if (a->array[i] && memcmp(a->array[i], b->array[i], bytes) != 0) {
             *which = c->array[i].name;
             return false;
@@ -213,15 +214,18 @@ static bool is_tolerant(const array *a)
 }
 
 /* error / allowed of element i; above 1 is wrong. Where results are added to what was there, by_value is of what is added. */
-static double excess(const test_case *c, const array *a, const void *got, const void *truth, int64_t i, double *x, double *y)
+static double excess(const test_case *c, const array *a, int32_t dtype, const void *got, const void *truth, int64_t i,
+                     double *x, double *y)
 {
+    const bool in_float = a->kind == REALS && dtype == DD_F32;
+    const double finer = dtype == DD_F64 ? 0x1p-53 / EPS : 1;
     const double scale = a->scale ? a->scale[i] : 0;
     const double before = a->use == UPDATED ? ((const float *)a->values)[i] : 0;
-    *x = a->kind == REALS ? ((const float *)got)[i] : ((const double *)got)[i];
+    *x = in_float ? ((const float *)got)[i] : ((const double *)got)[i];
     *y = ((const double *)truth)[i];
     const double rounding = a->use == UPDATED ? EPS * (fabs(before) + fabs(*y)) : 0;
-    const double allowed = a->by_value * fabs(*y - before) + rounding + a->by_scale * scale + a->floor + 0x1p-149;
-    const bool overflow = a->kind == REALS && fabs(*y) > FLT_MAX && isinf(*x) && (*x > 0) == (*y > 0);
+    const double allowed = finer * (a->by_value * fabs(*y - before) + rounding + a->by_scale * scale + a->floor) + 0x1p-149;
+    const bool overflow = in_float && fabs(*y) > FLT_MAX && isinf(*x) && (*x > 0) == (*y > 0);
     const bool flagged = c->costs && a->kind == REALS && scale > FLT_MAX / 8 && *x == (double)1e12f;
     if (overflow || flagged || (isnan(*y) && isnan(*x))) {
         return 0;
@@ -245,7 +249,8 @@ static bool flags_agree(const test_case *c, const array *a)
     return false;
 }
 
-static const char *compare_array(const test_case *c, const array *a, const void *got, const void *truth, double *worst)
+static const char *compare_array(const test_case *c, const array *a, int32_t dtype, const void *got, const void *truth,
+                                 double *worst)
 {
     static _Thread_local char text[400];
     for (int64_t i = 0; i < a->count; i++) {
@@ -257,7 +262,7 @@ static const char *compare_array(const test_case *c, const array *a, const void 
             continue;
         }
         double x, y;
-        const double ratio = excess(c, a, got, truth, i, &x, &y);
+        const double ratio = excess(c, a, dtype, got, truth, i, &x, &y);
         *worst = ratio > *worst ? ratio : *worst;
         if (!(ratio <= 1)) {
             snprintf(text, sizeof text, "%s[%lld] = %.9g, expected %.9g, error %.3g, %.3g times the allowed", a->name,
@@ -274,7 +279,7 @@ const char *compare_results(const test_case *c, const results *got, const result
         if (c->array[i].use == INPUT) {
             continue;
         }
-        const char *wrong = compare_array(c, &c->array[i], got->array[i], truth->array[i], worst);
+        const char *wrong = compare_array(c, &c->array[i], got->dtype, got->array[i], truth->array[i], worst);
         if (wrong) {
             return wrong;
         }

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 typedef struct cpu_device {
-    struct cpu_matmul_cache *matmuls; /* oneDNN primitives; NULL without oneDNN */
+    struct cpu_matmul_cache *matmuls; /* oneDNN's; NULL without oneDNN */
 } cpu_device;
 
 void cpu_libraries_describe(char *text, size_t text_size);

@@ -35,4 +35,7 @@
 CPU_KERNELS(DECLARE)
 #undef DECLARE
 
+dd_status cpu_openblas_matmul_f32(dd_exec *exec, const void *args);
+dd_status cpu_openblas_matmul_f64(dd_exec *exec, const void *args);
+
 #endif

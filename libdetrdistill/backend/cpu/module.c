@@ -3,6 +3,9 @@
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
+#if CPU_HAVE_ONEDNN
+#include "backend/cpu/onednn.h"
+#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +46,14 @@ static dd_status cpu_device_open(int32_t index, void **device, char *text, size_
         snprintf(text, text_size, "out of memory");
         return DD_ERR_NOMEM;
     }
+#if CPU_HAVE_ONEDNN
+    d->matmuls = cpu_matmul_cache_create();
+    if (!d->matmuls) {
+        snprintf(text, text_size, "oneDNN did not start");
+        free(d);
+        return DD_ERR_BACKEND;
+    }
+#endif
     char libraries[128] = "";
     cpu_libraries_describe(libraries, sizeof libraries);
     snprintf(text, text_size, "%s%s", libraries, cpu_isa() == DD_ISA_AVX512 ? "AVX-512" : "AVX2");
@@ -52,6 +63,9 @@ static dd_status cpu_device_open(int32_t index, void **device, char *text, size_
 
 static void cpu_device_close(void *device)
 {
+#if CPU_HAVE_ONEDNN
+    cpu_matmul_cache_free(((cpu_device *)device)->matmuls);
+#endif
     free(device);
 }
 
@@ -78,7 +92,15 @@ static dd_status cpu_sync(void *device, void *stream)
 
 #define ROW_AVX512(name) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX512, 0, "avx512", cpu_avx512_##name, NULL},
 #define ROW_AVX2(name) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX2, 0, "avx2", cpu_avx2_##name, NULL},
-static const dd_kernel kernels[] = {CPU_KERNELS(ROW_AVX512) CPU_KERNELS(ROW_AVX2)};
+static const dd_kernel kernels[] = {
+#if CPU_HAVE_ONEDNN
+    {DD_OPERATOR_matmul, DD_F32, DD_ISA_AVX512, 0, "onednn", cpu_onednn_matmul, cpu_onednn_accepts},
+#endif
+#if CPU_HAVE_OPENBLAS
+    {DD_OPERATOR_matmul, DD_F32, DD_ISA_AVX512, 0, "openblas", cpu_openblas_matmul_f32, NULL},
+    {DD_OPERATOR_matmul, DD_F64, DD_ISA_AVX2, 0, "openblas", cpu_openblas_matmul_f64, NULL},
+#endif
+    CPU_KERNELS(ROW_AVX512) CPU_KERNELS(ROW_AVX2)};
 
 static const dd_backend backend = {
     .struct_size = sizeof(dd_backend),
