@@ -124,8 +124,8 @@ static void similarities_in_double(const float *row, const float *features, int6
             squares = vd_fma(f, f, squares);
         }
         double lane[2][VW];
-        memcpy(lane[0], &dot, sizeof dot);
-        memcpy(lane[1], &squares, sizeof squares);
+        vd_store(lane[0], dot);
+        vd_store(lane[1], squares);
         for (int k = 0; k < VW; k++) {
             const double length = sqrt(lane[1][k]);
             similarity[p + k] = (float)(raw ? lane[0][k] : lane[0][k] / (length > NORM_FLOOR ? length : NORM_FLOOR));
@@ -411,12 +411,11 @@ typedef struct feature_job {
 /* distance[p] += (T - S)^2 */
 static void add_distance(const float *teacher, const float *student, int64_t count, double *distance)
 {
+    const vd minus_one = vd_from(v_set(-1));
     for (int64_t p = 0; p < count; p += VW) {
         const vd t = vd_from(v_load_n(teacher + p, count - p)), s = vd_from(v_load_n(student + p, count - p));
-        vd sum, difference = vd_fma(s, vd_set(-1), t);
-        memcpy(&sum, distance + p, sizeof sum);
-        sum = vd_fma(difference, difference, sum);
-        memcpy(distance + p, &sum, sizeof sum);
+        const vd difference = vd_fma(s, minus_one, t);
+        vd_store(distance + p, vd_fma(difference, difference, vd_load(distance + p)));
     }
 }
 

@@ -92,7 +92,7 @@ INLINE vd vd_mul(vd a, vd b)
 
 INLINE vd vd_sub(vd a, vd b)
 {
-    return vd_fma(b, vd_set(-1), a);
+    return vd_fma(b, vd_from(v_set(-1)), a);
 }
 
 /* VW columns from c on. */
@@ -110,12 +110,11 @@ static void batchnorm_columns(const dd_op_batchnorm_relu *op, int64_t c)
         variance = vd_fma(deviation, deviation, variance);
     }
     double rstd[VW];
-    memcpy(rstd, &variance, sizeof rstd);
+    vd_store(rstd, variance);
     for (int k = 0; k < VW; k++) {
         rstd[k] = 1 / sqrt(rstd[k] / (double)op->rows + VARIANCE_EPS);
     }
-    vd scale;
-    memcpy(&scale, rstd, sizeof scale);
+    vd scale = vd_load(rstd);
     v_store_n((float *)op->mean + c, vd_round(mean), lanes);
     v_store_n((float *)op->rstd + c, vd_round(scale), lanes);
     scale = vd_mul(scale, vd_from(v_load_n(gamma + c, lanes)));

@@ -195,6 +195,17 @@ INLINE vd vd_zero(void)
     return (vd){_mm512_setzero_pd(), _mm512_setzero_pd()};
 }
 
+INLINE vd vd_load(const double *p)
+{
+    return (vd){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)};
+}
+
+INLINE void vd_store(double *p, vd x)
+{
+    _mm512_storeu_pd(p, x.low);
+    _mm512_storeu_pd(p + 8, x.high);
+}
+
 INLINE vd vd_from(vf x)
 {
     return (vd){_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))};
@@ -399,6 +410,17 @@ typedef struct vd {
 INLINE vd vd_zero(void)
 {
     return (vd){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+
+INLINE vd vd_load(const double *p)
+{
+    return (vd){_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
+}
+
+INLINE void vd_store(double *p, vd x)
+{
+    _mm256_storeu_pd(p, x.low);
+    _mm256_storeu_pd(p + 4, x.high);
 }
 
 INLINE vd vd_from(vf x)
