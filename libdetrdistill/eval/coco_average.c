@@ -99,7 +99,8 @@ static int32_t match_class(average *a, int32_t o, int32_t o_end, int32_t d, int3
         int32_t d_next = detection_next ? detections_end(eval, d, true) : d;
         if (object_next || image_counts(eval, image)) {
             int32_t best = d_next - d < DDI_COCO_DETECTIONS ? d_next - d : DDI_COCO_DETECTIONS;
-            ddi_coco_match(eval->object + o, o_next - o, eval->detection + d, best, &a->scratch, a->scored + count, counted);
+            const ddi_coco_detection *detection = best ? eval->detection + d : NULL; /* there may be none at all */
+            ddi_coco_match(eval->object + o, o_next - o, detection, best, &a->scratch, a->scored + count, counted);
             for (int32_t i = 0; i < best; i++)
                 a->scored[count + i].sequence = count + i;
             count += best;

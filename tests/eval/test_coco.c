@@ -98,11 +98,12 @@ static double difference(json_object *test)
     good(dd_eval_finish(eval, numbers));
     for (size_t i = 0; i < 12; i++)
         worst = fmax(worst, fabs(numbers[i] - number(member(test, "numbers"), i)));
-    json_object_object_foreach(member(test, "classes"), label, expected)
-    {
-        double ap;
-        good(dd_eval_class(eval, strtoll(label, NULL, 10), &ap));
-        worst = fmax(worst, fabs(ap - json_object_get_double(expected)));
+    json_object *classes = member(test, "classes");
+    struct json_object_iterator it = json_object_iter_begin(classes), end = json_object_iter_end(classes);
+    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+        double ap, expected = json_object_get_double(json_object_iter_peek_value(&it));
+        good(dd_eval_class(eval, strtoll(json_object_iter_peek_name(&it), NULL, 10), &ap));
+        worst = fmax(worst, fabs(ap - expected));
     }
     dd_eval_free(eval);
     return worst;
