@@ -5,7 +5,8 @@
 def option_words(options):
     """{'feature_mask': 'none', 'split': True, 'weight': {'logits': 2}, 'class_': 2} ->
     "feature-mask=none split=1 weight.logits=2 class=2". None leaves an option out; a trailing '_' frees Python's own words."""
-    return " ".join(_words(options, "")).encode()
+    words = sorted(_words(options, ""), key=lambda word: not word.startswith("profile="))  # it sets others, so it comes first
+    return " ".join(words).encode()
 
 
 def _words(options, prefix):
