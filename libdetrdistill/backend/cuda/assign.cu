@@ -9,8 +9,7 @@
 #include <limits.h>
 #include <string.h>
 
-namespace
-{
+namespace {
 constexpr int MOST_THREADS = 1024;
 constexpr int64_t MOST_SHARED = 44 * 1024; /* bytes for a problem's arrays; larger ones live in device memory */
 constexpr int REDUCTION_PASSES = 2;
@@ -33,8 +32,14 @@ template <class T> struct problem {
     {
         return (double)cost[agent_at[agent] * agent_step + target_at[target] * target_step];
     }
-    __device__ double reduced(int32_t agent, int32_t target) const { return (*this)(agent, target) - dual[target]; }
-    __device__ uint32_t code(int32_t target) const { return (owner[target] >= 0 ? OWNED : 0) | (uint32_t)target; }
+    __device__ double reduced(int32_t agent, int32_t target) const
+    {
+        return (*this)(agent, target) - dual[target];
+    }
+    __device__ uint32_t code(int32_t target) const
+    {
+        return (owner[target] >= 0 ? OWNED : 0) | (uint32_t)target;
+    }
 };
 
 /* Bytes of a problem's arrays with at most m rows or columns: 2 of double, 6 of int32, 1 of bytes. */
@@ -91,7 +96,7 @@ __device__ candidate block_best(candidate mine, int *turn)
 {
     __shared__ candidate part[2][WARP];
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
-    candidate *buffer = part[*turn ^= 1];
+    candidate *buffer = part[ *turn ^= 1];
     mine = warp_best(mine);
     if (lane == 0)
         buffer[warp] = mine;
@@ -123,7 +128,8 @@ template <class Keep> __device__ int32_t list_numbers(int32_t count, int32_t *li
 
 /* Lays the arrays out in `memory` and chooses which side the agents are. Returns 1 if the rows are. */
 template <class T>
-__device__ bool set_up(problem<T> *p, const dd_op_assign &a, const dd_assign_block &block, const T *transposed, unsigned char *memory)
+__device__ bool set_up(problem<T> *p, const dd_op_assign &a, const dd_assign_block &block, const T *transposed,
+                       unsigned char *memory)
 {
     int64_t m = a.max_rows > a.max_cols ? a.max_rows : a.max_cols;
     p->dual = (double *)memory;
@@ -290,7 +296,9 @@ template <class T> __device__ void add_by_path(problem<T> &p, int32_t start, int
     __syncthreads();
 }
 
-template <class T> __device__ void write_result(const problem<T> &p, const dd_op_assign &a, const dd_assign_block &block, bool by_rows, double *total)
+template <class T>
+__device__ void write_result(const problem<T> &p, const dd_op_assign &a, const dd_assign_block &block, bool by_rows,
+                             double *total)
 {
     int32_t *match = a.match + (a.by_columns ? block.col_offset : block.row_offset);
     for (int32_t i = threadIdx.x; i < (a.by_columns ? block.cols : block.rows); i += blockDim.x)
@@ -378,7 +386,7 @@ __global__ void split_masks(dd_op_split_masks a)
 } // namespace
 
 /* The transposed copy, or NULL where no block needs it. */
-template <class T> static dd_status copy_transposed(dd_exec *exec, const dd_op_assign &a, T **copy)
+template <class T> static dd_status ddc_assign_transposed(dd_exec *exec, const dd_op_assign &a, T **copy)
 {
     int64_t span = 0, tiles = 0;
     for (int32_t k = 0; k < a.blocks; ++k) {
@@ -409,8 +417,9 @@ template <class T> dd_status ddc_assign(dd_exec *exec, const void *arguments)
     T *transposed;
     if (!in_shared)
         DDC_TRY(ddc_scratch(exec, bytes * a.blocks, &spill));
-    DDC_TRY(copy_transposed(exec, a, &transposed));
-    DDC_LAUNCH((assign<T>), ddc_blocks(a.blocks), (unsigned)threads, in_shared ? (size_t)bytes : 0, a, (const T *)transposed, spill, bytes);
+    DDC_TRY(ddc_assign_transposed(exec, a, &transposed));
+    DDC_LAUNCH((assign<T>), ddc_blocks(a.blocks), (unsigned)threads, in_shared ? (size_t)bytes : 0, a, (const T *)transposed,
+               spill, bytes);
     return DD_OK;
 }
 

@@ -10,7 +10,8 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int THREADS = 256; /* of a block, where nothing speaks for another number */
 constexpr int WARPS = THREADS / WARP;
 
-/* Tiles over maps [channels, positions]: a warp reads TILE neighbouring positions of one channel, ROWS warps share the channels. */
+/* Tiles over maps [channels, positions]: a warp reads TILE neighbouring positions of one channel, ROWS warps share the
+ * channels. */
 constexpr int TILE = 32;
 constexpr int ROWS = THREADS / TILE;
 

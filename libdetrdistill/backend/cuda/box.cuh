@@ -104,7 +104,8 @@ __device__ inline double l1_distance(centre a, centre b, bool of_corners)
     return fabs(p.x1 - q.x1) + fabs(p.y1 - q.y1) + fabs(p.x2 - q.x2) + fabs(p.y2 - q.y2);
 }
 
-/* What one matched box adds to a loss: L1, 1 - GIoU, and the derivative of scale_l1*L1 + scale_giou*(1-GIoU) by the centre form. */
+/* What one matched box adds to a loss: L1, 1 - GIoU, and the derivative of scale_l1*L1 + scale_giou*(1-GIoU) by the centre
+ * form. */
 struct box_loss {
     double l1, one_minus_giou;
     centre gradient;
@@ -120,8 +121,8 @@ __device__ inline void add_corner_gradient(centre *sum, corners g, double width,
 }
 
 /* `target` in centre form for L1, `target_corners` in GIoU's space. */
-__device__ inline box_loss box_loss_of(centre box, centre target, corners target_corners, bool l1_xyxy, double width, double height,
-                                       double eps, double scale_l1, double scale_giou)
+__device__ inline box_loss box_loss_of(centre box, centre target, corners target_corners, bool l1_xyxy, double width,
+                                       double height, double eps, double scale_l1, double scale_giou)
 {
     box_loss loss;
     corners g;

@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-namespace
-{
+namespace {
 constexpr int BLOCK = 256;
 
 /* A binary format of 16 bits: sign, exponent, mantissa. */
@@ -18,8 +17,8 @@ template <int EXPONENT, int MANTISSA> struct short_float {
     {
         int exponent = bits >> MANTISSA & ((1 << EXPONENT) - 1), mantissa = bits & ((1 << MANTISSA) - 1);
         double size = exponent == (1 << EXPONENT) - 1 ? (mantissa ? (double)NAN : (double)INFINITY)
-                      : exponent == 0 ? ldexp((double)mantissa, 1 - bias - MANTISSA)
-                                      : ldexp((double)(mantissa + (1 << MANTISSA)), exponent - bias - MANTISSA);
+                      : exponent == 0                 ? ldexp((double)mantissa, 1 - bias - MANTISSA)
+                                                      : ldexp((double)(mantissa + (1 << MANTISSA)), exponent - bias - MANTISSA);
         return bits >> 15 ? -size : size;
     }
 
@@ -149,13 +148,13 @@ __global__ void scatter(layout all, const T *src, void *dst, int32_t dtype, cons
     for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < all.count; i += (int64_t)gridDim.x * BLOCK) {
         int64_t place[2];
         places(all, i, place);
-        /* double: a finite f64 source stays finite */
-        bool zero = zero_where && !is_finite(load<double>(zero_where, zero_dtype, place[1]));
+        bool zero = zero_where && !is_finite(load<T>(zero_where, zero_dtype, place[1]));
         store(dst, dtype, place[0], zero ? T(0) : src[i]);
     }
 }
 
-template <class T> __global__ void check_finite(const T *x, int64_t images, int64_t inner, int64_t count, int64_t *first, int32_t *image_bad)
+template <class T>
+__global__ void check_finite(const T *x, int64_t images, int64_t inner, int64_t count, int64_t *first, int32_t *image_bad)
 {
     for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += (int64_t)gridDim.x * BLOCK) {
         if (is_finite(x[i]))

@@ -5,8 +5,7 @@
 #include "device.cuh"
 #include "scalar.cuh"
 
-namespace
-{
+namespace {
 constexpr double COST_OF_NONFINITE = 1e12;
 
 template <class T> __device__ void put_cost(T *cost, int64_t at, double value, int64_t *bad)
@@ -47,12 +46,14 @@ template <class T> __global__ void gt_cost(dd_op_gt_cost a)
         int g = (int)(row % a.G), b = image_of(a.gt_offsets, a.B, g);
         int64_t query = (row / a.G * a.B + b) * a.N;
         const T *logits = (const T *)a.logits + query * a.C + a.gt_labels[g], *boxes = (const T *)a.boxes + query * 4;
-        double width = a.giou_pixels ? ((const T *)a.sizes)[2 * b] : 1, height = a.giou_pixels ? ((const T *)a.sizes)[2 * b + 1] : 1;
+        double width = a.giou_pixels ? ((const T *)a.sizes)[2 * b] : 1,
+               height = a.giou_pixels ? ((const T *)a.sizes)[2 * b + 1] : 1;
         centre target = load_centre((const T *)a.gt_boxes + (int64_t)g * 4);
         corners target_corners = to_corners(target, width, height);
         for (int n = threadIdx.x; n < a.N; n += THREADS) {
             centre box = load_centre(boxes + (int64_t)n * 4);
-            double cost = a.w_class * focal_cost(logits[(int64_t)n * a.C], a.class_eps) + a.w_l1 * l1_distance(box, target, a.l1_xyxy) -
+            double cost = a.w_class * focal_cost(logits[(int64_t)n * a.C], a.class_eps) +
+                          a.w_l1 * l1_distance(box, target, a.l1_xyxy) -
                           a.w_giou * giou(to_corners(box, width, height), target_corners, a.giou_eps);
             put_cost((T *)a.cost, row * a.N + n, cost, a.bad);
         }
@@ -102,7 +103,8 @@ template <class T> __global__ void softplus_sums(const T *logits, double *consta
     }
 }
 
-/* Finishes the cost: where constant is given, `cost` holds the products <x_i, t_j>. A block for each row (pair, image, student). */
+/* Finishes the cost: where constant is given, `cost` holds the products <x_i, t_j>. A block for each row (pair, image,
+ * student). */
 template <class T> __global__ void kd_cost(dd_op_kd_cost a, const double *constant)
 {
     int64_t rows = (int64_t)a.n_pairs * a.B * a.NS;
@@ -161,7 +163,8 @@ template <class T> dd_status ddc_kd_targets(dd_exec *exec, const void *arguments
 {
     DDC_BEGIN(dd_op_kd_targets);
     int64_t queries = (int64_t)a.L * a.B * a.N;
-    DDC_LAUNCH((probabilities<T>), ddc_blocks(queries * a.C, THREADS), THREADS, 0, (const T *)a.logits, (T *)a.prob, queries * a.C);
+    DDC_LAUNCH((probabilities<T>), ddc_blocks(queries * a.C, THREADS), THREADS, 0, (const T *)a.logits, (T *)a.prob,
+               queries * a.C);
     DDC_LAUNCH((clipped_boxes<T>), ddc_blocks(queries, THREADS), THREADS, 0, a, queries);
     return DD_OK;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Matrix products by cuBLASLt: the copy that the process has loaded, else the newest that is found. One algorithm for each
  * shape, without split along K, so that results repeat bit for bit. */
-#include "cublaslt.h"
 #include "block.cuh"
+#include "cublaslt.h"
 #include "device.cuh"
 
 #include <dlfcn.h>
@@ -14,14 +14,13 @@
 #define DDC_CUBLASLT_NAMES "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11", "/usr/local/cuda/lib64/libcublasLt.so"
 #endif
 
-namespace
-{
+namespace {
 constexpr size_t MOST_WORKSPACE = 4 << 20;
 constexpr int CACHED = 64;
 
 struct lt_library {
     bool present;
-#define X(name, parameters) int32_t (*name) parameters;
+#define X(name, parameters) int32_t(*name) parameters;
     LT_FUNCTIONS(X)
 #undef X
 };
@@ -48,11 +47,11 @@ void find_library()
 {
     void *library = open_library();
     lt.present = library != NULL;
-#define X(name, parameters)                                                                                                  \
-    if (library) {                                                                                                           \
-        void *symbol = dlsym(library, #name);                                                                                \
-        memcpy(&lt.name, &symbol, sizeof symbol);                                                                            \
-        lt.present = lt.present && symbol;                                                                                   \
+#define X(name, parameters)                                                                                                    \
+    if (library) {                                                                                                             \
+        void *symbol = dlsym(library, #name);                                                                                  \
+        memcpy(&lt.name, &symbol, sizeof symbol);                                                                              \
+        lt.present = lt.present && symbol;                                                                                     \
     }
     LT_FUNCTIONS(X)
 #undef X
@@ -86,11 +85,11 @@ struct descriptors {
     }
 };
 
-#define LT_TRY(call)                                                                                                         \
-    do {                                                                                                                     \
-        int32_t lt_status = (call);                                                                                          \
-        if (lt_status != 0)                                                                                                  \
-            return lt_status;                                                                                                \
+#define LT_TRY(call)                                                                                                           \
+    do {                                                                                                                       \
+        int32_t lt_status = (call);                                                                                            \
+        if (lt_status != 0)                                                                                                    \
+            return lt_status;                                                                                                  \
     } while (0)
 
 int32_t make_layout(void **layout, const lt_shape &s, int32_t rows, int32_t columns, int32_t leading, int64_t stride)
@@ -125,8 +124,8 @@ int32_t choose(void *handle, descriptors *d, const lt_shape &s, lt_choice *choic
     const uint32_t alignments[] = {s.alignment[1], s.alignment[0], s.alignment[2], s.alignment[2]};
     for (int i = 0; i < 4; ++i)
         LT_TRY(lt.cublasLtMatmulPreferenceSetAttribute(d->preference, attributes[i], &alignments[i], sizeof alignments[i]));
-    LT_TRY(lt.cublasLtMatmulAlgoGetHeuristic(handle, d->product, d->left, d->right, d->result, d->result, d->preference, 1, choice,
-                                             &found));
+    LT_TRY(lt.cublasLtMatmulAlgoGetHeuristic(handle, d->product, d->left, d->right, d->result, d->result, d->preference, 1,
+                                             choice, &found));
     return found > 0 ? choice->status : -1;
 }
 
@@ -235,7 +234,7 @@ static dd_status find_choice(dd_exec *exec, ddc_lt_cache *cache, descriptors *d,
     return DD_OK;
 }
 
-template <class T> dd_status ddc_lt_matmul(dd_exec *exec, const void *arguments)
+template <class T> dd_status ddc_matmul_cublaslt(dd_exec *exec, const void *arguments)
 {
     DDC_BEGIN(dd_op_matmul);
     if (a.batch == 0 || a.M == 0 || a.N == 0)
@@ -259,15 +258,15 @@ template <class T> dd_status ddc_lt_matmul(dd_exec *exec, const void *arguments)
     if (choice.workspace > 0)
         DDC_TRY(ddc_scratch(exec, (int64_t)choice.workspace, &workspace));
     const T alpha = (T)a.alpha, beta = (T)a.beta;
-    status = lt.cublasLtMatmul(device->lt->handle, d.product, &alpha, a.b, d.left, a.a, d.right, &beta, a.c, d.result, a.c, d.result,
-                               &choice.algorithm, workspace, choice.workspace, exec->stream);
+    status = lt.cublasLtMatmul(device->lt->handle, d.product, &alpha, a.b, d.left, a.a, d.right, &beta, a.c, d.result, a.c,
+                               d.result, &choice.algorithm, workspace, choice.workspace, exec->stream);
     if (status != 0)
         return fail_lt(exec, "cublasLtMatmul", status);
     int64_t count = a.bias ? (int64_t)a.batch * a.M * a.N : 0;
-    DDC_LAUNCH((add_bias<T>), ddc_blocks(count, THREADS), THREADS, 0, (T *)a.c, (const T *)a.bias, count, a.M, a.N, a.ldc, a.stride_c,
-               a.bias_rows != 0);
+    DDC_LAUNCH((add_bias<T>), ddc_blocks(count, THREADS), THREADS, 0, (T *)a.c, (const T *)a.bias, count, a.M, a.N, a.ldc,
+               a.stride_c, a.bias_rows != 0);
     return DD_OK;
 }
 
-template dd_status ddc_lt_matmul<float>(dd_exec *, const void *);
-template dd_status ddc_lt_matmul<double>(dd_exec *, const void *);
+template dd_status ddc_matmul_cublaslt<float>(dd_exec *, const void *);
+template dd_status ddc_matmul_cublaslt<double>(dd_exec *, const void *);

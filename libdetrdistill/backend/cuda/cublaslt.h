@@ -40,22 +40,22 @@ typedef struct lt_choice {
 } lt_choice;
 
 /* X(name in the library, parameters); all return cublasStatus_t, 0 for success. */
-#define LT_FUNCTIONS(X)                                                                                                      \
-    X(cublasLtCreate, (void **handle))                                                                                       \
-    X(cublasLtDestroy, (void *handle))                                                                                       \
-    X(cublasLtMatmulDescCreate, (void **desc, int32_t compute, int32_t scale_type))                                          \
-    X(cublasLtMatmulDescDestroy, (void *desc))                                                                               \
-    X(cublasLtMatmulDescSetAttribute, (void *desc, int32_t attribute, const void *value, size_t bytes))                      \
-    X(cublasLtMatrixLayoutCreate, (void **layout, int32_t type, uint64_t rows, uint64_t columns, int64_t leading))           \
-    X(cublasLtMatrixLayoutDestroy, (void *layout))                                                                           \
-    X(cublasLtMatrixLayoutSetAttribute, (void *layout, int32_t attribute, const void *value, size_t bytes))                  \
-    X(cublasLtMatmulPreferenceCreate, (void **preference))                                                                   \
-    X(cublasLtMatmulPreferenceDestroy, (void *preference))                                                                   \
-    X(cublasLtMatmulPreferenceSetAttribute, (void *preference, int32_t attribute, const void *value, size_t bytes))          \
-    X(cublasLtMatmulAlgoGetHeuristic, (void *handle, void *desc, void *a, void *b, void *c, void *d, void *preference,       \
-                                       int32_t wanted, lt_choice *choices, int32_t *found))                                  \
-    X(cublasLtMatmul, (void *handle, void *desc, const void *alpha, const void *a, void *a_layout, const void *b,            \
-                       void *b_layout, const void *beta, const void *c, void *c_layout, void *d, void *d_layout,             \
+#define LT_FUNCTIONS(X)                                                                                                        \
+    X(cublasLtCreate, (void **handle))                                                                                         \
+    X(cublasLtDestroy, (void *handle))                                                                                         \
+    X(cublasLtMatmulDescCreate, (void **desc, int32_t compute, int32_t scale_type))                                            \
+    X(cublasLtMatmulDescDestroy, (void *desc))                                                                                 \
+    X(cublasLtMatmulDescSetAttribute, (void *desc, int32_t attribute, const void *value, size_t bytes))                        \
+    X(cublasLtMatrixLayoutCreate, (void **layout, int32_t type, uint64_t rows, uint64_t columns, int64_t leading))             \
+    X(cublasLtMatrixLayoutDestroy, (void *layout))                                                                             \
+    X(cublasLtMatrixLayoutSetAttribute, (void *layout, int32_t attribute, const void *value, size_t bytes))                    \
+    X(cublasLtMatmulPreferenceCreate, (void **preference))                                                                     \
+    X(cublasLtMatmulPreferenceDestroy, (void *preference))                                                                     \
+    X(cublasLtMatmulPreferenceSetAttribute, (void *preference, int32_t attribute, const void *value, size_t bytes))            \
+    X(cublasLtMatmulAlgoGetHeuristic, (void *handle, void *desc, void *a, void *b, void *c, void *d, void *preference,         \
+                                       int32_t wanted, lt_choice *choices, int32_t *found))                                    \
+    X(cublasLtMatmul, (void *handle, void *desc, const void *alpha, const void *a, void *a_layout, const void *b,              \
+                       void *b_layout, const void *beta, const void *c, void *c_layout, void *d, void *d_layout,               \
                        const lt_algorithm *algorithm, void *workspace, size_t workspace_bytes, void *stream))
 
 #endif

@@ -46,12 +46,12 @@ struct ddc_current_device {
 #define DD_OP(name, args, text) template <class T> dd_status ddc_##name(dd_exec *exec, const void *arguments);
 #include <detrdistill/sys/ops.def>
 #undef DD_OP
-#define DDC_OPERATOR(name)                                                                                                   \
-    template dd_status ddc_##name<float>(dd_exec *, const void *);                                                           \
+#define DDC_OPERATOR(name)                                                                                                     \
+    template dd_status ddc_##name<float>(dd_exec *, const void *);                                                             \
     template dd_status ddc_##name<double>(dd_exec *, const void *)
 
 /* The matrix product by cuBLASLt, which need not be there. */
-template <class T> dd_status ddc_lt_matmul(dd_exec *exec, const void *arguments);
+template <class T> dd_status ddc_matmul_cublaslt(dd_exec *exec, const void *arguments);
 int32_t ddc_lt_present(const void *arguments); /* the `accepts` of those rows: arguments are not looked at */
 void ddc_lt_free(ddc_lt_cache *cache);
 
@@ -64,29 +64,30 @@ dd_status ddc_check(dd_exec *exec, const char *function, cudaError_t error);
 dd_status ddc_keep_error(const char *what, cudaError_t error);
 const char *ddc_kept_error(void);
 
-#define DDC_TRY(expression)                                                                                                  \
-    do {                                                                                                                     \
-        dd_status ddc_try_status = (expression);                                                                             \
-        if (ddc_try_status != DD_OK)                                                                                         \
-            return ddc_try_status;                                                                                           \
+#define DDC_TRY(expression)                                                                                                    \
+    do {                                                                                                                       \
+        dd_status ddc_try_status = (expression);                                                                               \
+        if (ddc_try_status != DD_OK)                                                                                           \
+            return ddc_try_status;                                                                                             \
     } while (0)
 
-/* Launches on the caller's stream with `exec` in scope; returns from the operator when that failed. No blocks: nothing to do. */
-#define DDC_LAUNCH(kernel, blocks, threads, shared_bytes, ...)                                                               \
-    do {                                                                                                                     \
-        unsigned ddc_grid = (blocks);                                                                                      \
-        if (ddc_grid != 0) {                                                                                               \
-            DD_LAUNCH(kernel, dim3(ddc_grid), dim3(threads), shared_bytes, (cudaStream_t)exec->stream, __VA_ARGS__);       \
-            DDC_TRY(ddc_check(exec, __func__, cudaGetLastError()));                                                          \
-        }                                                                                                                    \
+/* Launches on the caller's stream with `exec` in scope; returns from the operator when that failed. No blocks: nothing to do.
+ */
+#define DDC_LAUNCH(kernel, blocks, threads, shared_bytes, ...)                                                                 \
+    do {                                                                                                                       \
+        unsigned ddc_grid = (blocks);                                                                                          \
+        if (ddc_grid != 0) {                                                                                                   \
+            DD_LAUNCH(kernel, dim3(ddc_grid), dim3(threads), shared_bytes, (cudaStream_t)exec->stream, __VA_ARGS__);           \
+            DDC_TRY(ddc_check(exec, __func__, cudaGetLastError()));                                                            \
+        }                                                                                                                      \
     } while (0)
 
 #define DDC_CUDA(call) DDC_TRY(ddc_check(exec, __func__, (call)))
 
 /* Every operator starts with this: its arguments, and the device current until it returns. */
-#define DDC_BEGIN(type)                                                                                                      \
-    const type &a = *(const type *)arguments;                                                                                \
-    ddc_current_device current(((ddc_device *)exec->device)->index);                                                         \
+#define DDC_BEGIN(type)                                                                                                        \
+    const type &a = *(const type *)arguments;                                                                                  \
+    ddc_current_device current(((ddc_device *)exec->device)->index);                                                           \
     DDC_TRY(ddc_check(exec, __func__, current.error))
 
 /* Kernels walk their items in steps of the grid, so any number of blocks is right; this many are enough. */

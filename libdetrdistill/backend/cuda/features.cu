@@ -4,8 +4,7 @@
 #include "block.cuh"
 #include "device.cuh"
 
-namespace
-{
+namespace {
 constexpr double NORM_FLOOR = 1e-12;
 constexpr double SIMILARITY_FLOOR = 0.01;
 constexpr int VECTORS = 8; /* dot products with the features that one pass makes */
@@ -102,26 +101,27 @@ __device__ place place_in(int64_t tile, int64_t positions)
 }
 
 /* dot[v] = <vector v, F(:,p)> for v < count <= VECTORS, vector v at vectors + v*stride; every thread of the position gets them.
- * length (or NULL) gets |F(:,p)|. Sums over channels are in f32 by thread, then in double. */
+ * length (or NULL) gets |F(:,p)|. Sums are in double: squares of large features do not overflow, and memory is the limit
+ * anyway. */
 template <class T>
 __device__ void project(const T *features, int64_t positions, int32_t d, place at, const T *vectors, int64_t stride, int count,
                         double dot[VECTORS], double *length)
 {
-    T part[VECTORS] = {0}, squares = 0;
+    double part[VECTORS] = {0}, squares = 0;
     for (int32_t c = at.row; c < d && at.inside; c += ROWS) {
-        T f = features[c * positions + at.p];
+        double f = features[c * positions + at.p];
         squares += f * f;
 #pragma unroll
         for (int v = 0; v < VECTORS; ++v)
-            part[v] += v < count ? f * vectors[v * stride + c] : T(0);
+            part[v] += v < count ? f * vectors[v * stride + c] : 0;
     }
 #pragma unroll
     for (int v = 0; v < VECTORS; ++v) {
         if (v < count)
-            dot[v] = column_sum((double)part[v]);
+            dot[v] = column_sum(part[v]);
     }
     if (length)
-        *length = fmax(sqrt(column_sum((double)squares)), NORM_FLOOR);
+        *length = fmax(sqrt(column_sum(squares)), NORM_FLOOR);
 }
 
 __device__ bool counts(const dd_op_feature_weights &a, int64_t b, int64_t p)
@@ -222,7 +222,8 @@ template <class T> __global__ void per_query_weights(dd_op_feature_weights a, qu
     }
 }
 
-/* r[p] = sum_c (F_T - F_S)^2, the gradient, and part[l][b][tile] = sum over the tile of weight * r. A block for each (image, tile). */
+/* r[p] = sum_c (F_T - F_S)^2, the gradient, and part[l][b][tile] = sum over the tile of weight * r. A block for each (image,
+ * tile). */
 template <class T> __global__ void distances(dd_op_feature_loss a, int64_t tiles, double *part)
 {
     double share = a.d > 0 ? 1 / ((double)a.B * a.d * (double)a.P) : 0;
@@ -231,16 +232,16 @@ template <class T> __global__ void distances(dd_op_feature_loss a, int64_t tiles
         place at = place_in(tile, a.P);
         const T *teacher = (const T *)a.teacher + b * a.d * a.P, *student = (const T *)a.student + b * a.d * a.P;
         T *gradient = a.g_student ? (T *)a.g_student + b * a.d * a.P : NULL;
-        T factor = at.inside && gradient ? (T)(a.grad_scale * 2 * share * ((const T *)a.sum)[b * a.P + at.p]) : T(0);
-        T squares = 0;
+        double factor = at.inside && gradient ? a.grad_scale * 2 * share * ((const T *)a.sum)[b * a.P + at.p] : 0;
+        double squares = 0;
 #pragma unroll 4
         for (int32_t c = at.row; c < a.d && at.inside; c += ROWS) {
-            T difference = student[c * a.P + at.p] - teacher[c * a.P + at.p];
+            double difference = (double)student[c * a.P + at.p] - teacher[c * a.P + at.p];
             squares += difference * difference;
             if (gradient)
-                gradient[c * a.P + at.p] = factor * difference;
+                gradient[c * a.P + at.p] = (T)(factor * difference);
         }
-        double distance = column_sum((double)squares);
+        double distance = column_sum(squares);
         for (int64_t l = at.row; l < a.L; l += ROWS) { /* a warp for each stage */
             double weight = at.inside ? (double)((const T *)a.weight)[(l * a.B + b) * a.P + at.p] : 0;
             double sum = warp_sum(weight * distance);
@@ -268,7 +269,7 @@ int64_t tiles_of(int64_t positions)
 }
 } // namespace
 
-template <class T> static dd_status sum_max(dd_exec *exec, const dd_op_feature_weights &a)
+template <class T> static dd_status ddc_feature_weights_sum_max(dd_exec *exec, const dd_op_feature_weights &a)
 {
     int64_t images = (int64_t)a.L * a.B, tiles = tiles_of(a.P);
     query_vectors<T> vectors = {NULL, NULL, NULL};
@@ -285,7 +286,7 @@ template <class T> static dd_status sum_max(dd_exec *exec, const dd_op_feature_w
     return DD_OK;
 }
 
-template <class T> static dd_status per_query(dd_exec *exec, const dd_op_feature_weights &a)
+template <class T> static dd_status ddc_feature_weights_per_query(dd_exec *exec, const dd_op_feature_weights &a)
 {
     int64_t images = (int64_t)a.L * a.B, tiles = tiles_of(a.P);
     query_vectors<T> vectors;
@@ -300,7 +301,7 @@ template <class T> static dd_status per_query(dd_exec *exec, const dd_op_feature
 template <class T> dd_status ddc_feature_weights(dd_exec *exec, const void *arguments)
 {
     DDC_BEGIN(dd_op_feature_weights);
-    return a.per_query ? per_query<T>(exec, a) : sum_max<T>(exec, a);
+    return a.per_query ? ddc_feature_weights_per_query<T>(exec, a) : ddc_feature_weights_sum_max<T>(exec, a);
 }
 
 template <class T> dd_status ddc_feature_loss(dd_exec *exec, const void *arguments)

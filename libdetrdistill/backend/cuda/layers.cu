@@ -3,8 +3,7 @@
 #include "block.cuh"
 #include "device.cuh"
 
-namespace
-{
+namespace {
 constexpr double VARIANCE_FLOOR = 1e-5;
 constexpr double LENGTH_FLOOR = 1e-12;
 
@@ -80,7 +79,8 @@ struct range {
 __device__ range readers_of(int32_t s, int32_t source, int32_t target)
 {
     double scale = (double)target / source;
-    double first = s == 0 ? 0 : floor((s - 0.5) * scale - 0.5) - 1, end = s == source - 1 ? target : ceil((s + 1.5) * scale - 0.5) + 2;
+    double first = s == 0 ? 0 : floor((s - 0.5) * scale - 0.5) - 1,
+           end = s == source - 1 ? target : ceil((s + 1.5) * scale - 0.5) + 2;
     return {first > 0 ? (int32_t)first : 0, end < target ? (int32_t)end : target};
 }
 
@@ -199,7 +199,8 @@ template <class T> __global__ void l2norm_grad(dd_op_l2norm a)
     }
 }
 
-/* part[i] = logsumexp(row i) - logits[i][i]; d loss / d logits = scale / n (softmax(row) - 1 on the diagonal). A block for each row. */
+/* part[i] = logsumexp(row i) - logits[i][i]; d loss / d logits = scale / n (softmax(row) - 1 on the diagonal). A block for each
+ * row. */
 template <class T> __global__ void cross_entropy(dd_op_cross_entropy a, double *part)
 {
     double factor = a.grad_scale * a.scale / (double)a.n;
@@ -257,7 +258,8 @@ template <class T> dd_status ddc_resize_grad(dd_exec *exec, const void *argument
 template <class T> dd_status ddc_take_rows(dd_exec *exec, const void *arguments)
 {
     DDC_BEGIN(dd_op_take_rows);
-    int64_t listed = a.inverse ? a.src_rows_per_block : a.rows_per_block, other = a.inverse ? a.rows_per_block : a.src_rows_per_block;
+    int64_t listed = a.inverse ? a.src_rows_per_block : a.rows_per_block,
+            other = a.inverse ? a.rows_per_block : a.src_rows_per_block;
     if (a.rows == 0 || a.d == 0)
         return DD_OK;
     if (a.inverse) {

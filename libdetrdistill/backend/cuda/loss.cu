@@ -6,8 +6,7 @@
 #include "device.cuh"
 #include "scalar.cuh"
 
-namespace
-{
+namespace {
 constexpr int CHUNK = 16 * THREADS; /* class terms that one block sums */
 
 int64_t chunks_of(int64_t elements)
@@ -89,8 +88,9 @@ template <class T> __global__ void det_boxes(dd_op_det_loss a, int64_t chunks, c
             box_loss loss = {0, 0, {0, 0, 0, 0}};
             if (object >= 0) {
                 centre target = load_centre((const T *)a.gt_boxes + (int64_t)(a.gt_offsets[b] + object) * 4);
-                loss = box_loss_of(load_centre((const T *)a.boxes + query * 4), target, to_corners(target, width, height),
-                                   a.l1_xyxy, width, height, a.giou_eps, a.grad_scale * a.scale_l1, a.grad_scale * a.scale_giou);
+                loss =
+                    box_loss_of(load_centre((const T *)a.boxes + query * 4), target, to_corners(target, width, height),
+                                a.l1_xyxy, width, height, a.giou_eps, a.grad_scale * a.scale_l1, a.grad_scale * a.scale_giou);
             }
             l1 += loss.l1;
             giou += loss.one_minus_giou;
@@ -167,8 +167,9 @@ template <class T> __device__ box_loss kd_box_loss(const dd_op_kd_loss &a, int64
                        a.grad_scale * a.scale_l1[m.kind], a.grad_scale * a.scale_giou[m.kind]);
 }
 
-template <class T> __device__ void kd_pair_boxes(const dd_op_kd_loss &a, int64_t n, int64_t b, int64_t students, int64_t chunks,
-                                                 const double *part)
+template <class T>
+__device__ void kd_pair_boxes(const dd_op_kd_loss &a, int64_t n, int64_t b, int64_t students, int64_t chunks,
+                              const double *part)
 {
     double classes = 0, l1[2] = {0, 0}, giou[2] = {0, 0};
     for (int64_t c = threadIdx.x; c < chunks; c += THREADS)

@@ -2,8 +2,7 @@
  * The module's own matrix product, for machines without cuBLASLt and for shapes that it refuses. */
 #include "device.cuh"
 
-namespace
-{
+namespace {
 constexpr int SIDE = 64;  /* of the tile of C that a block makes */
 constexpr int DEPTH = 16; /* of one step along K */
 constexpr int PART = 4;   /* a thread makes PART x PART elements */
@@ -27,7 +26,8 @@ template <class T> __device__ void load_tile(T tile[DEPTH][SIDE + 1], operand<T>
     }
 }
 
-template <class T> __device__ void multiply_tile(T sum[PART][PART], operand<T> left, operand<T> right, int32_t m0, int32_t n0, int32_t depth)
+template <class T>
+__device__ void multiply_tile(T sum[PART][PART], operand<T> left, operand<T> right, int32_t m0, int32_t n0, int32_t depth)
 {
     __shared__ T a[DEPTH][SIDE + 1], b[DEPTH][SIDE + 1];
     int x = threadIdx.x % LANES, y = threadIdx.x / LANES;
@@ -89,7 +89,7 @@ template <class T> dd_status ddc_matmul(dd_exec *exec, const void *arguments)
 
 template <class T> dd_status ddc_multiply(dd_exec *exec, const dd_op_matmul *product)
 {
-    return ddc_lt_present(product) ? ddc_lt_matmul<T>(exec, product) : ddc_matmul<T>(exec, product);
+    return ddc_lt_present(product) ? ddc_matmul_cublaslt<T>(exec, product) : ddc_matmul<T>(exec, product);
 }
 
 DDC_OPERATOR(matmul);

@@ -55,7 +55,8 @@ static int32_t score(char *why, size_t why_size)
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
         snprintf(why, why_size, "no CUDA driver: libcuda.so.1 was not found");
     else if (error == cudaErrorInsufficientDriver)
-        snprintf(why, why_size, "the CUDA driver (for CUDA %d.%d) is too old for this module", driver / 1000, driver % 1000 / 10);
+        snprintf(why, why_size, "the CUDA driver (for CUDA %d.%d) is too old for this module", driver / 1000,
+                 driver % 1000 / 10);
     else if (error == cudaSuccess || error == cudaErrorNoDevice)
         snprintf(why, why_size, "no CUDA device");
     else
@@ -176,19 +177,35 @@ static const char *last_error(void *device)
 
 /* cuBLASLt first, where it is there; then this module's own kernels, one for each operator of ops.def. */
 static const dd_kernel kernels[] = {
-    {DD_OPERATOR_matmul, DD_F32, DD_ISA_NONE, 0, "cublaslt", ddc_lt_matmul<float>, ddc_lt_present},
-    {DD_OPERATOR_matmul, DD_F64, DD_ISA_NONE, 0, "cublaslt", ddc_lt_matmul<double>, ddc_lt_present},
-#define DD_OP(name, args, text)                                                                                              \
-    {DD_OPERATOR_##name, DD_F32, DD_ISA_NONE, 0, "own", ddc_##name<float>, NULL},                                            \
+    {DD_OPERATOR_matmul, DD_F32, DD_ISA_NONE, 0, "cublaslt", ddc_matmul_cublaslt<float>, ddc_lt_present},
+    {DD_OPERATOR_matmul, DD_F64, DD_ISA_NONE, 0, "cublaslt", ddc_matmul_cublaslt<double>, ddc_lt_present},
+#define DD_OP(name, args, text)                                                                                                \
+    {DD_OPERATOR_##name, DD_F32, DD_ISA_NONE, 0, "own", ddc_##name<float>, NULL},                                              \
         {DD_OPERATOR_##name, DD_F64, DD_ISA_NONE, 0, "own", ddc_##name<double>, NULL},
 #include <detrdistill/sys/ops.def>
 #undef DD_OP
 };
 
-static const dd_backend backend = {
-    sizeof(dd_backend), DD_BACKEND_INTERFACE, "cuda",   0,        DD_DEVICE_CUDA, score, device_count, isa,        device_open,
-    device_close,       mem_alloc,            mem_free, copy,     zero,           sync,  last_error,   NULL,       kernels,
-    (int32_t)(sizeof kernels / sizeof kernels[0]),      0};
+static const dd_backend backend = {sizeof(dd_backend),
+                                   DD_BACKEND_INTERFACE,
+                                   "cuda",
+                                   0,
+                                   DD_DEVICE_CUDA,
+                                   score,
+                                   device_count,
+                                   isa,
+                                   device_open,
+                                   device_close,
+                                   mem_alloc,
+                                   mem_free,
+                                   copy,
+                                   zero,
+                                   sync,
+                                   last_error,
+                                   NULL,
+                                   kernels,
+                                   (int32_t)(sizeof kernels / sizeof kernels[0]),
+                                   0};
 
 extern "C" __attribute__((visibility("default"))) const dd_backend *dd_backend_entry(uint32_t interface_version)
 {

@@ -7,7 +7,8 @@
 #include "emulate.h"
 #else
 #include <cuda_runtime.h>
-#define DD_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define DD_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                              \
+    kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 #define DD_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #endif
 

@@ -8,9 +8,8 @@
 
 #include <string.h>
 
-namespace
-{
-constexpr int BUCKETS = 256;     /* one for each thread */
+namespace {
+constexpr int BUCKETS = 256;      /* one for each thread */
 constexpr int SHARED_SORT = 2048; /* entries that are sorted in shared memory */
 
 /* Keys ascend where logits descend; -0 equals 0. */
@@ -54,16 +53,26 @@ struct bucket {
 
 __device__ bucket find_bucket(const uint32_t *count, uint32_t wanted)
 {
+    constexpr int SHARE = BUCKETS / WARP; /* neighbouring buckets of one lane of the first warp */
+    __shared__ uint32_t total[WARP];
     __shared__ bucket found;
+    if (threadIdx.x < WARP) {
+        total[threadIdx.x] = 0;
+        for (int i = 0; i < SHARE; ++i)
+            total[threadIdx.x] += count[threadIdx.x * SHARE + i];
+    }
+    __syncthreads();
     if (threadIdx.x == 0) {
+        int lane = 0;
         found = {0, 0};
-        while (found.number < BUCKETS - 1 && found.below + count[found.number] < wanted)
+        while (lane < WARP - 1 && found.below + total[lane] < wanted)
+            found.below += total[lane++];
+        found.number = lane * SHARE;
+        while (found.number < (lane + 1) * SHARE - 1 && found.below + count[found.number] < wanted)
             found.below += count[found.number++];
     }
     __syncthreads();
-    bucket result = found;
-    __syncthreads();
-    return result;
+    return found; /* whoever calls has a barrier before the next call */
 }
 
 /* The last of the K first entries of x[0..count), in the order of `before`. */
@@ -71,7 +80,8 @@ template <class T> __device__ entry find_last(const T *x, uint32_t count, uint32
 {
     __shared__ uint32_t histogram[BUCKETS];
     constexpr int key_digits = sizeof(T);
-    entry last = {0, 0}, mask = {0, 0};
+    entry last = {0, 0},
+          mask = {key_digits < 8 ? ~(uint64_t)0 << 8 * (key_digits % 8) : 0, 0}; /* of the digits that are known */
     for (int d = 0; d < key_digits + 4; ++d) {
         histogram[threadIdx.x] = 0;
         __syncthreads();
