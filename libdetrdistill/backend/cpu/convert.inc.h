@@ -148,6 +148,77 @@ static void gather_piece(void *arg, int64_t piece)
     }
 }
 
+#define TURN_ROWS 16
+#define TURN_COLUMNS 64
+
+/* A tensor whose neighbours in memory are not those of the result (channels last): axis `row` has stride 1 in the source, the
+ * last axis in the result. Square tiles let both sides move whole cache lines. */
+typedef struct turn_job {
+    const dd_op_gather *op;
+    layout others; /* the axes that are neither */
+    int64_t rows, columns;
+    int64_t row_dst, column_src; /* strides: rows in the result, columns in the source */
+    int64_t row_pieces, column_pieces;
+} turn_job;
+
+static void turn_tile(const turn_job *job, int64_t src, float *dst, int64_t rows, int64_t columns)
+{
+    float line[TURN_ROWS], tile[TURN_ROWS][TURN_COLUMNS];
+    for (int64_t j = 0; j < columns; j++) {
+        load_row_of(job->op->src, job->op->src_dtype, src + j * job->column_src, 1, line, rows);
+        for (int64_t k = 0; k < rows; k++) {
+            tile[k][j] = line[k];
+        }
+    }
+    for (int64_t k = 0; k < rows; k++) {
+        if (job->op->sanitise) {
+            sanitise_row(tile[k], columns);
+        }
+        memcpy(dst + k * job->row_dst, tile[k], (size_t)columns * sizeof(float));
+    }
+}
+
+static void turn_piece(void *arg, int64_t piece)
+{
+    const turn_job *job = arg;
+    const int64_t column = piece % job->column_pieces * TURN_COLUMNS,
+                  row = piece / job->column_pieces % job->row_pieces * TURN_ROWS;
+    int64_t src, dst;
+    locate(&job->others, piece / job->column_pieces / job->row_pieces, &src, &dst);
+    turn_tile(job, src + row + column * job->column_src, (float *)job->op->dst + dst + row * job->row_dst + column,
+              minimum(TURN_ROWS, job->rows - row), minimum(TURN_COLUMNS, job->columns - column));
+}
+
+/* Prepares the job where it pays. */
+static bool is_turned(const dd_op_gather *op, const layout *l, turn_job *job)
+{
+    const int32_t last = l->ndim - 1;
+    int32_t row = -1;
+    for (int32_t a = 0; a < last; a++) {
+        row = l->stride[0][a] == 1 ? a : row;
+    }
+    if (row < 0 || l->stride[0][last] == 1 || l->shape[row] < TURN_ROWS / 2 || l->shape[last] < TURN_ROWS / 2) {
+        return false;
+    }
+    *job = (turn_job){.op = op, .rows = l->shape[row], .columns = l->shape[last], .column_src = l->stride[0][last]};
+    int64_t shape[DD_MAX_DIMS] = {1}, source[DD_MAX_DIMS] = {0}, result[DD_MAX_DIMS] = {0}, step = l->shape[last];
+    int32_t count = 0;
+    for (int32_t a = last - 1; a >= 0; a--) {
+        if (a == row) {
+            job->row_dst = step;
+        } else {
+            shape[count] = l->shape[a]; /* in any order: each tile finds its own place */
+            source[count] = l->stride[0][a];
+            result[count++] = step;
+        }
+        step *= l->shape[a];
+    }
+    job->others = layout_of(count, shape, source, result);
+    job->row_pieces = cpu_pieces(job->rows, TURN_ROWS);
+    job->column_pieces = cpu_pieces(job->columns, TURN_COLUMNS);
+    return true;
+}
+
 dd_status KERNEL(gather)(dd_exec *exec, const void *args)
 {
     const dd_op_gather *op = args;
@@ -155,7 +226,13 @@ dd_status KERNEL(gather)(dd_exec *exec, const void *args)
         return DD_ERR_DTYPE;
     }
     gather_job job = {op, layout_of(op->ndim, op->shape, op->stride, op->stride)};
-    cpu_parallel_for(exec->threads, cpu_pieces(job.layout.count, CONVERT_PIECE), gather_piece, &job);
+    turn_job turned;
+    if (job.layout.count > 0 && is_turned(op, &job.layout, &turned)) {
+        const int64_t pieces = turned.others.count * turned.row_pieces * turned.column_pieces;
+        cpu_parallel_for(exec->threads, pieces, turn_piece, &turned);
+    } else {
+        cpu_parallel_for(exec->threads, cpu_pieces(job.layout.count, CONVERT_PIECE), gather_piece, &job);
+    }
     return DD_OK;
 }
 

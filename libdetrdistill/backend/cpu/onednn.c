@@ -279,10 +279,11 @@ static dd_status run_parts(dd_exec *exec, matmul_job *job)
     return job->failed ? exec->fail(exec, DD_ERR_BACKEND, "oneDNN could not run a matrix product") : DD_OK;
 }
 
+/* Our own kernel is twice as fast on long sums over a transposed B (gradients of weights). */
 int32_t cpu_onednn_accepts(const void *args)
 {
     const dd_op_matmul *op = args;
-    return op->alpha == 1 && (op->beta == 0 || op->beta == 1) && op->K > 0;
+    return op->alpha == 1 && (op->beta == 0 || op->beta == 1) && op->K > 0 && !(op->trans_b && op->K >= 2048);
 }
 
 dd_status cpu_onednn_matmul(dd_exec *exec, const void *args)
