@@ -6,7 +6,12 @@
  * (i, j) is tight, c[i][j] - v[j] = u[i], and columns without a row have the highest price of all, 0. Rows are added one at a
  * time: Dijkstra's algorithm over the reduced costs c[i][j] - v[j] - u[i] >= 0 finds the shortest alternating path from the row
  * to a column without a row; the prices of the columns that it passed fall so that its edges become tight, and the pairs along
- * it swap. */
+ * it swap.
+ *
+ * Measured and left out, on uniform costs and on the costs of 300 and 900 teacher and student queries: augmenting row reduction
+ * (the auction steps of Jonker and Volgenant; bidding wars on teacher costs, no gain otherwise), short lists of a row's nearest
+ * columns with a bound for the rest (building and falling back cost more than the passes they save), skipping blocks in which
+ * no distance falls (few are). */
 #include "match/lsap.h"
 #include "base/checked.h"
 #include "match/lsap_scan.h"
