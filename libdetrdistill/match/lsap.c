@@ -10,8 +10,8 @@
  *
  * Measured and left out, on uniform costs and on the costs of 300 and 900 teacher and student queries: augmenting row reduction
  * (the auction steps of Jonker and Volgenant; bidding wars on teacher costs, no gain otherwise), short lists of a row's nearest
- * columns with a bound for the rest (building and falling back cost more than the passes they save), skipping blocks in which
- * no distance falls (few are). */
+ * columns with a bound for the rest (building and falling back cost more than the passes they save), writing only blocks
+ * in which a distance falls (slower when tried). */
 #include "match/lsap.h"
 #include "base/checked.h"
 #include "match/lsap_scan.h"

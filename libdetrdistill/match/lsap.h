@@ -14,8 +14,8 @@ size_t ddi_lsap_workspace(int64_t rows, int64_t cols);
  * `workspace` is 64-byte aligned memory of ddi_lsap_workspace(rows, cols) bytes; rows and cols are below 2^31.
  * isa: the DD_ISA_* to use at most, which this machine must have; the pairing does not depend on it.
  * Work grows at most with rows^2 * cols whatever the costs are. Ties: of the nearest columns one without a row is taken first,
- * then the lowest. Costs are compared in double: totals that differ by less than about 2^-50 of the largest cost count as
- * equal. */
+ * then the lowest. Costs are compared in double:
+ * totals closer than the rounding of a sum of that many of the largest cost count as equal. */
 double ddi_lsap_f32(const float *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride, int32_t *row_to_col,
                     void *workspace, int32_t isa);
 double ddi_lsap_f64(const double *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride, int32_t *row_to_col,
