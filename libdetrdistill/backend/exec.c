@@ -2,25 +2,33 @@
  * Running operators for one handle. */
 #include "backend/exec.h"
 #include "base/error.h"
+#include "base/limits.h"
 
 #include <stdio.h>
 #include <string.h>
 
+/* Each chunk is at least twice as large as the one before, so that many small pieces fit in few chunks. A chunk that this
+ * operator has not begun to use and that is too small is replaced by a larger one: growing sizes do not use them up. */
 static void *scratch(dd_exec *base, size_t bytes)
 {
     ddi_exec *x = (ddi_exec *)base;
+    if (bytes > (size_t)DDI_MAX_BYTES)
+        return NULL;
     size_t whole = (bytes + 63) & ~(size_t)63;
     for (int32_t i = 0; i < DDI_SCRATCH_CHUNKS; i++) {
         ddi_buffer *chunk = &x->chunk[i];
-        if (!chunk->data) {
-            size_t size = whole < 65536 ? 65536 : whole;
-            chunk->data = ddi_device_alloc(x->context, size);
+        size_t least = (size_t)65536 << i;
+        if (x->chunk_used[i] == 0 && chunk->bytes < whole) {
+            if (chunk->data && !ddi_on_host(x) && ddi_sync(x) != DD_OK)
+                return NULL;
+            ddi_device_free(x->context, chunk->data, chunk->bytes);
+            *chunk = (ddi_buffer){0};
+            chunk->data = ddi_device_alloc(x->context, whole > least ? whole : least);
             if (!chunk->data)
                 return NULL;
-            chunk->bytes = size;
-            x->chunk_used[i] = 0;
+            chunk->bytes = whole > least ? whole : least;
         }
-        if (chunk->bytes - x->chunk_used[i] >= whole) {
+        if (chunk->data && chunk->bytes - x->chunk_used[i] >= whole) {
             void *memory = (char *)chunk->data + x->chunk_used[i];
             x->chunk_used[i] += whole;
             return memory;
