@@ -78,7 +78,7 @@ DD_API dd_status dd_distiller_term_get(const dd_distiller *distiller, const char
 DD_API dd_status dd_distiller_result(dd_distiller *distiller, const char *name, dd_tensor *view);
 
 /* Outer weight of a module: "det", "denoising", "logits" (lambda 1), "features" (lambda 2), "prior" (lambda 3), "contrastive". Finite, >= 0.
- * With weight 0 the terms are still computed; their gradient is zero. */
+ * With weight 0 the terms are still computed; their gradient is zero. Errors: ARGUMENT, NOT_FOUND (no such module). */
 DD_API dd_status dd_distiller_set_weight(dd_distiller *distiller, const char *module, double weight);
 DD_API dd_status dd_distiller_get_weight(const dd_distiller *distiller, const char *module, double *weight);
 

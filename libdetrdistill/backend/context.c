@@ -17,7 +17,7 @@
 static const ddi_option option[] = {
     {"device", DDI_TEXT, FIELD(device), 0, 0, "cpu", NULL, "cpu, cuda, cuda:N, or ref (plain C, slow)"},
     {"threads", DDI_INT, FIELD(threads), 0, DDI_MAX_THREADS, "0", NULL, "CPU threads; 0: all cores this process may use"},
-    {"seed", DDI_INT, FIELD(seed), 0, 9.2e18, "0", NULL, "of every random number that this context's handles draw"},
+    {"seed", DDI_INT, FIELD(seed), 0, 0x1p63, "0", NULL, "of every random number that this context's handles draw"},
     {"isa", DDI_CHOICE, FIELD(isa), 0, 0, "auto", "auto|none|avx2|avx512", "highest instruction set to use"},
     {"modules", DDI_TEXT, FIELD(modules), 0, 0, "", NULL, "folder where backend modules are looked for first"},
 };
@@ -229,9 +229,10 @@ dd_status dd_context_memory(const dd_context *context, int64_t *host_bytes, int6
 
 dd_status dd_context_cancel(dd_context *context, int32_t cancelled)
 {
-    /* No table look-up here: its lock must not be taken in a signal handler. */
+    /* No table look-up here: its lock must not be taken in a signal handler. Nor is the error cleared: the handler may have
+     * interrupted a call that has just failed. */
     if (!context)
-        return DD_ERR_ARGUMENT;
+        return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_context_cancel: context is NULL");
     __atomic_store_n(&context->cancelled, cancelled != 0, __ATOMIC_SEQ_CST);
     return DD_OK;
 }

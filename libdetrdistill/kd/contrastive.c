@@ -3,6 +3,7 @@
  * student and teacher queries; row i of the teacher must find row i of the student. */
 #include "base/error.h"
 #include "kd/distiller.h"
+#include "tensor/tensor.h"
 
 #include <string.h>
 
@@ -11,8 +12,8 @@
 
 /* Buffers of one branch, then the shared ones. */
 enum { A1, A2, Y, MEAN, RSTD, A3, Z, LENGTH, G_Z, G_A3, G_Y, G_A2, G_A1, G_VECTORS, BRANCH_BUFFERS };
-enum { TEACHER_ROWS = 2 * BRANCH_BUFFERS, LOGITS, G_LOGITS, G_ROWS };
-_Static_assert((int)G_ROWS + 1 < (int)CONTRASTIVE_BUFFERS, "room for all buffers");
+enum { TEACHER_ROWS = 2 * BRANCH_BUFFERS, LOGITS, G_LOGITS, G_ROWS, STUDENT_ROWS };
+_Static_assert((int)STUDENT_ROWS + 1 < (int)CONTRASTIVE_BUFFERS, "room for all buffers");
 
 typedef struct branch {
     int32_t parameters; /* first of its inputs */
@@ -216,34 +217,112 @@ static dd_status compare(dd_distiller *d, const branch *s, const branch *t, int3
     return ddi_run(x, DD_OPERATOR_matmul, d->dtype, &g_s);
 }
 
-/* Adds the student's row gradients of this pair to student.queries.grad (several teacher stages may teach one student stage).
- */
-static dd_status add_row_gradient(dd_distiller *d, int32_t pair, int32_t stage, size_t bytes, void *g_queries)
+/* Images that follow each other and take part, as rows of the comparison. */
+typedef struct image_run {
+    int32_t first, count; /* images */
+    int32_t before;       /* images that took part before them */
+} image_run;
+
+/* The next run; begin with {0}. One run holds all images unless some are left out (nonfinite=skip). */
+static bool next_run(const dd_distiller *d, image_run *run)
+{
+    const uint8_t *use = d->objects.image_use;
+    run->before += run->count;
+    run->first += run->count;
+    run->count = 0;
+    while (run->first < d->images && !use[run->first])
+        run->first++;
+    while (run->first + run->count < d->images && use[run->first + run->count])
+        run->count++;
+    return run->count > 0;
+}
+
+static void *at(void *base, size_t rows, size_t row_bytes)
+{
+    return (char *)base + rows * row_bytes;
+}
+
+/* Student rows of the images that take part: in place, or copied together. */
+static dd_status student_rows(dd_distiller *d, branch *s, int32_t stage, size_t row_bytes)
 {
     ddi_exec *x = &d->exec;
-    int64_t elements = (int64_t)(bytes / (size_t)dd_dtype_size(d->dtype));
-    void *to = (char *)g_queries + (size_t)stage * bytes;
-    if (pair == 0 || d->pairs.pair[2 * (pair - 1)] != stage)
-        return ddi_copy(x, to, d->contrastive[G_ROWS].data, bytes, DD_COPY_ON_DEVICE);
+    size_t queries = (size_t)d->student.queries, images = (size_t)d->images;
+    void *all = at(d->input[IN_STUDENT_QUERIES].data, (size_t)stage * images * queries, row_bytes);
+    s->x = all;
+    if ((size_t)s->rows == images * queries)
+        return DD_OK;
+    s->x = d->contrastive[STUDENT_ROWS].data;
+    for (image_run r = {0}; next_run(d, &r);)
+        DDI_TRY(ddi_copy(x, at(d->contrastive[STUDENT_ROWS].data, (size_t)r.before * queries, row_bytes),
+                         at(all, (size_t)r.first * queries, row_bytes), (size_t)r.count * queries * row_bytes,
+                         DD_COPY_ON_DEVICE));
+    return DD_OK;
+}
+
+/* The teacher's partner of each student row. */
+static dd_status teacher_rows(dd_distiller *d, branch *t, int32_t pair, int32_t stage, size_t row_bytes)
+{
+    size_t students = (size_t)d->student.queries, teachers = (size_t)d->teacher.queries, images = (size_t)d->images;
+    t->x = d->contrastive[TEACHER_ROWS].data;
+    for (image_run r = {0}; next_run(d, &r);) {
+        dd_op_take_rows partners = {
+            .src = at(d->input[IN_TEACHER_QUERIES].data, ((size_t)stage * images + (size_t)r.first) * teachers, row_bytes),
+            .index = d->kd_match.match + ((size_t)pair * images + (size_t)r.first) * students,
+            .dst = at(d->contrastive[TEACHER_ROWS].data, (size_t)r.before * students, row_bytes),
+            .rows = (int64_t)r.count * d->student.queries,
+            .rows_per_block = d->student.queries,
+            .src_rows_per_block = d->teacher.queries,
+            .d = t->width};
+        DDI_TRY(ddi_run(&d->exec, DD_OPERATOR_take_rows, d->dtype, &partners));
+    }
+    return DD_OK;
+}
+
+/* to[i] += from[i] */
+static dd_status add_reals(dd_distiller *d, void *to, const void *from, int64_t n)
+{
+    ddi_exec *x = &d->exec;
     static const double one = 1;
-    const float one_f32 = 1;
+    static const float one_f32 = 1;
     DDI_TRY(ddi_buffer_reserve(x, &d->contrastive[CONTRASTIVE_BUFFERS - 1], 8, true, "contrastive term"));
     void *unit = d->contrastive[CONTRASTIVE_BUFFERS - 1].data;
     DDI_TRY(ddi_copy(x, unit, d->dtype == DD_F64 ? (const void *)&one : (const void *)&one_f32, (size_t)dd_dtype_size(d->dtype),
                      ddi_on_host(x) ? DD_COPY_ON_DEVICE : DD_COPY_TO_DEVICE));
     dd_op_matmul add = {.a = unit,
-                        .b = d->contrastive[G_ROWS].data,
+                        .b = from,
                         .c = to,
                         .batch = 1,
                         .M = 1,
-                        .N = (int32_t)elements,
+                        .N = (int32_t)n,
                         .K = 1,
                         .lda = 1,
-                        .ldb = (int32_t)elements,
-                        .ldc = (int32_t)elements,
+                        .ldb = (int32_t)n,
+                        .ldc = (int32_t)n,
                         .alpha = 1,
                         .beta = 1};
     return ddi_run(x, DD_OPERATOR_matmul, d->dtype, &add);
+}
+
+/* Brings the student's row gradients of this pair to student.queries.grad, where several teacher stages may teach one student
+ * stage. */
+static dd_status add_row_gradient(dd_distiller *d, const branch *s, int32_t pair, size_t row_bytes, void *g_queries)
+{
+    ddi_exec *x = &d->exec;
+    int32_t stage = d->pairs.pair[2 * pair];
+    size_t queries = (size_t)d->student.queries, images = (size_t)d->images;
+    void *to = at(g_queries, (size_t)stage * images * queries, row_bytes), *from = d->contrastive[G_ROWS].data;
+    bool is_first = pair == 0 || d->pairs.pair[2 * (pair - 1)] != stage;
+    if (is_first && (size_t)s->rows < images * queries)
+        DDI_TRY(ddi_zero(x, to, images * queries * row_bytes));
+    for (image_run r = {0}; next_run(d, &r);) {
+        void *image = at(to, (size_t)r.first * queries, row_bytes), *g = at(from, (size_t)r.before * queries, row_bytes);
+        size_t rows = (size_t)r.count * queries;
+        if (is_first)
+            DDI_TRY(ddi_copy(x, image, g, rows * row_bytes, DD_COPY_ON_DEVICE));
+        else
+            DDI_TRY(add_reals(d, image, g, (int64_t)rows * s->width));
+    }
+    return DD_OK;
 }
 
 /* Sums the pairs' vector gradients. The biases before the norm get exactly 0: the norm subtracts them again. */
@@ -268,31 +347,44 @@ static dd_status finish_vectors(dd_distiller *d, const branch *k)
 
 static dd_status pair_loss(dd_distiller *d, branch *s, branch *t, int32_t pair, void *g_queries)
 {
-    ddi_exec *x = &d->exec;
-    int32_t stage = d->pairs.pair[2 * pair], from = d->pairs.pair[2 * pair + 1];
-    size_t real = (size_t)dd_dtype_size(d->dtype), student_bytes = (size_t)s->rows * (size_t)s->width * real;
-    size_t teacher_bytes = (size_t)d->images * (size_t)d->teacher.queries * (size_t)t->width * real;
-    s->x = (const char *)d->input[IN_STUDENT_QUERIES].data + (size_t)stage * student_bytes;
-    t->x = d->contrastive[TEACHER_ROWS].data;
-    dd_op_take_rows partners = {.src = (const char *)d->input[IN_TEACHER_QUERIES].data + (size_t)from * teacher_bytes,
-                                .index = d->kd_match.match + (size_t)pair * (size_t)s->rows,
-                                .dst = d->contrastive[TEACHER_ROWS].data,
-                                .rows = s->rows,
-                                .rows_per_block = d->student.queries,
-                                .src_rows_per_block = d->teacher.queries,
-                                .d = t->width};
-    DDI_TRY(ddi_run(x, DD_OPERATOR_take_rows, d->dtype, &partners));
+    size_t real = (size_t)dd_dtype_size(d->dtype), row_bytes = (size_t)s->width * real;
+    DDI_TRY(student_rows(d, s, d->pairs.pair[2 * pair], row_bytes));
+    DDI_TRY(teacher_rows(d, t, pair, d->pairs.pair[2 * pair + 1], (size_t)t->width * real));
     DDI_TRY(forward(d, s));
     DDI_TRY(forward(d, t));
     DDI_TRY(compare(d, s, t, pair));
     DDI_TRY(backward(d, t, pair, NULL));
     DDI_TRY(backward(d, s, pair, g_queries ? d->contrastive[G_ROWS].data : NULL));
-    return g_queries ? add_row_gradient(d, pair, stage, student_bytes, g_queries) : DD_OK;
+    return g_queries ? add_row_gradient(d, s, pair, row_bytes, g_queries) : DD_OK;
+}
+
+/* Every image was left out: no term, no gradient. */
+static dd_status nothing_to_compare(dd_distiller *d, void *g_queries)
+{
+    ddi_exec *x = &d->exec;
+    size_t real = (size_t)dd_dtype_size(d->dtype);
+    DDI_TRY(ddi_zero(x, d->terms[DDI_CONTRASTIVE].data, (size_t)d->pairs.count * 8));
+    if (g_queries)
+        DDI_TRY(ddi_zero(x, g_queries, (size_t)ddi_tensor_elements(&d->input[IN_STUDENT_QUERIES].tensor) * real));
+    for (int32_t i = IN_BRANCH_STUDENT; i < IN_WITH_GRADIENT; i++) {
+        void *g = ddi_parameter_gradient(d, i);
+        if (g)
+            DDI_TRY(ddi_zero(x, g, (size_t)ddi_tensor_elements(&d->input[i].tensor) * real));
+    }
+    return DD_OK;
+}
+
+static int32_t images_compared(const dd_distiller *d)
+{
+    image_run r = {0};
+    while (next_run(d, &r))
+        ;
+    return r.before;
 }
 
 dd_status ddi_contrastive_loss(dd_distiller *d)
 {
-    int32_t rows = d->images * d->student.queries, unused;
+    int32_t rows = images_compared(d) * d->student.queries, unused;
     int32_t width = (int32_t)d->input[IN_STUDENT_QUERIES].tensor.shape[3];
     const ddi_input *w1 = &d->input[IN_BRANCH_STUDENT];
     int32_t hidden = (int32_t)(w1->bound ? w1->tensor.shape[0] : d->settings.hidden);
@@ -304,13 +396,17 @@ dd_status ddi_contrastive_loss(dd_distiller *d)
                 .width = (int32_t)d->input[IN_TEACHER_QUERIES].tensor.shape[3]};
     size_t n = (size_t)rows;
     DDI_TRY(ddi_buffer_reserve(&d->exec, &d->terms[DDI_CONTRASTIVE], (size_t)d->pairs.count * 8, true, "loss terms"));
+    void *g_queries = ddi_gradient_target(d, IN_STUDENT_QUERIES, &unused);
+    if (rows == 0)
+        return nothing_to_compare(d, g_queries);
     DDI_TRY(reserve_branch(d, &s));
     DDI_TRY(reserve_branch(d, &t));
     DDI_TRY(reserve(d, TEACHER_ROWS, n * (size_t)t.width));
+    if (rows < d->images * d->student.queries)
+        DDI_TRY(reserve(d, STUDENT_ROWS, n * (size_t)s.width));
     DDI_TRY(reserve(d, G_ROWS, n * (size_t)s.width));
     DDI_TRY(reserve(d, LOGITS, n * n));
     DDI_TRY(reserve(d, G_LOGITS, n * n));
-    void *g_queries = ddi_gradient_target(d, IN_STUDENT_QUERIES, &unused);
     for (int32_t pair = 0; pair < d->pairs.count; pair++)
         DDI_TRY(pair_loss(d, &s, &t, pair, g_queries));
     DDI_TRY(finish_vectors(d, &s));

@@ -59,12 +59,28 @@ static int32_t compact_object(const ddi_objects *o, int32_t image, int32_t origi
     return -1;
 }
 
+/* Groups of the denoising block: told, or each group has a positive and a negative slot for every object of the fullest image.
+ */
+static dd_status count_groups(dd_distiller *d)
+{
+    int32_t slots = d->denoising.queries, most = d->objects.most;
+    d->groups = (double)d->settings.denoising_groups;
+    if (d->groups > 0)
+        return DD_OK;
+    if (most > 0 && slots % (2 * most) != 0)
+        return ddi_fail(DD_ERR_SHAPE, "denoising.logits",
+                        "denoising.logits has %d slots, no multiple of 2 x %d objects: set denoising-groups", slots, most);
+    d->groups = most > 0 ? slots / (2 * most) : 1;
+    return DD_OK;
+}
+
 dd_status ddi_denoising_match(dd_distiller *d)
 {
     ddi_exec *x = &d->exec;
     const ddi_predictions *p = &d->denoising;
     ddi_input *in = &d->input[IN_DENOISING_MATCH];
     size_t n = (size_t)p->stages * (size_t)d->images * (size_t)p->queries;
+    DDI_TRY(count_groups(d));
     DDI_TRY(ddi_input_expect(in, 3, (int64_t[]){p->stages, d->images, p->queries}));
     DDI_TRY(ddi_buffer_reserve(x, &d->fixed_match, n * 4, false, in->name));
     int32_t *match = d->fixed_match.data;
@@ -86,28 +102,9 @@ dd_status ddi_denoising_match(dd_distiller *d)
     return ddi_copy(x, d->fixed_match_device.data, match, n * 4, DD_COPY_TO_DEVICE);
 }
 
-/* Groups of the denoising block: told, or each group has a positive and a negative slot for every object of the fullest image.
- */
-static dd_status denoising_groups(const dd_distiller *d, double *groups)
-{
-    int32_t slots = d->denoising.queries, most = d->objects.most;
-    *groups = (double)d->settings.denoising_groups;
-    if (d->settings.denoising_groups > 0)
-        return DD_OK;
-    if (most > 0 && slots % (2 * most) != 0)
-        return ddi_fail(DD_ERR_OPTION, "denoising-groups",
-                        "denoising.logits has %d slots, no multiple of 2 x %d objects: set "
-                        "denoising-groups",
-                        slots, most);
-    *groups = most > 0 ? slots / (2 * most) : 1;
-    return DD_OK;
-}
-
 dd_status ddi_denoising_loss(dd_distiller *d)
 {
-    double groups;
-    DDI_TRY(denoising_groups(d, &groups));
     const int32_t *match = ddi_on_host(&d->exec) ? d->fixed_match.data : d->fixed_match_device.data;
-    return ddi_object_loss(d, DDI_DENOISING, &d->denoising, match, groups * d->norm[NORM_OBJECTS], IN_DENOISING_LOGITS,
+    return ddi_object_loss(d, DDI_DENOISING, &d->denoising, match, d->groups * d->norm[NORM_OBJECTS], IN_DENOISING_LOGITS,
                            IN_DENOISING_BOXES);
 }

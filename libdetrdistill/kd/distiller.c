@@ -117,16 +117,30 @@ static dd_status take_predictions(dd_distiller *d)
     return DD_OK;
 }
 
+static dd_status check_width(const ddi_input *queries)
+{
+    int64_t width = queries->tensor.shape[3];
+    if (width < 1)
+        return ddi_fail(DD_ERR_SHAPE, queries->name, "%s has no channels", queries->name);
+    if (width > DDI_MAX_CHANNELS)
+        return ddi_fail(DD_ERR_LIMIT, queries->name, "%s has %lld channels; at most %d are possible", queries->name,
+                        (long long)width, DDI_MAX_CHANNELS);
+    return DD_OK;
+}
+
 static dd_status take_contrastive(dd_distiller *d)
 {
     ddi_input *s = &d->input[IN_STUDENT_QUERIES], *t = &d->input[IN_TEACHER_QUERIES];
     DDI_TRY(ddi_input_expect(s, 4, (int64_t[]){d->student.stages, d->images, d->student.queries, -1}));
     DDI_TRY(ddi_input_expect(t, 4, (int64_t[]){d->teacher.stages, d->images, d->teacher.queries, -1}));
+    DDI_TRY(check_width(s));
+    DDI_TRY(check_width(t));
     if (d->student.queries > d->teacher.queries)
         return ddi_fail(DD_ERR_SHAPE, s->name,
                         "contrastive=1 needs at least as many teacher queries (%d) as student queries (%d)", d->teacher.queries,
                         d->student.queries);
-    if ((int64_t)d->images * d->student.queries > DDI_MAX_QUERIES * 4)
+    if ((int64_t)d->images * d->student.queries > DDI_MAX_QUERIES * 4 ||
+        (int64_t)d->images * d->student.queries * s->tensor.shape[3] > INT32_MAX)
         return ddi_fail(DD_ERR_LIMIT, s->name, "contrastive=1 compares all queries of the batch: more than %d",
                         DDI_MAX_QUERIES * 4);
     DDI_TRY(ddi_input_stage(&d->exec, s, d->dtype, false));
@@ -174,6 +188,14 @@ static dd_status check_finite(dd_distiller *d)
         ddi_finite_add(&d->scan, &d->input[IN_STUDENT_FEATURES + n], 0, -1);
         ddi_finite_add(&d->scan, &d->input[IN_TEACHER_FEATURES + n], 0, -1);
     }
+    for (int32_t n = 0; n < d->levels && d->active[DDI_FEATURES]; n++) {
+        if (d->level[n].adapt) {
+            ddi_finite_add(&d->scan, &d->input[IN_ADAPTOR_WEIGHT + n], -1, -1);
+            ddi_finite_add(&d->scan, &d->input[IN_ADAPTOR_BIAS + n], -1, -1);
+        }
+    }
+    for (int32_t i = IN_BRANCH_STUDENT; i < IN_WITH_GRADIENT && d->active[DDI_CONTRASTIVE]; i++)
+        ddi_finite_add(&d->scan, &d->input[i], -1, -1);
     DDI_TRY(ddi_finite_check(&d->exec, &d->scan, &d->objects, d->dtype, (ddi_nonfinite)d->settings.nonfinite, replaced));
     memset(d->replaced, 0, sizeof d->replaced);
     for (int32_t i = 0; i < d->scan.count; i++)
@@ -294,6 +316,7 @@ static dd_status compute_modules(dd_distiller *d)
 
 dd_status ddi_distiller_prepare(dd_distiller *d)
 {
+    d->has_result = false; /* the sizes that results are read with may change now */
     choose_modules(d);
     DDI_TRY(take_predictions(d));
     d->levels = 0;
@@ -314,10 +337,13 @@ static dd_status step(dd_distiller *d)
     dd_status status = compute_modules(d);
     if (status == DD_OK)
         status = ddi_terms_fetch(d);
+    bool delivering = status == DD_OK;
     if (status == DD_OK)
         status = ddi_gradients_deliver(d);
+    if (status == DD_OK)
+        status = ddi_sync(&d->exec);
     if (status != DD_OK)
-        ddi_gradients_zero(d);
+        ddi_gradients_zero(d, delivering);
     return status;
 }
 
@@ -328,11 +354,11 @@ dd_status ddi_distiller_step(dd_distiller *d, double *total)
         ddi_error_set_place(DD_PLACE_STEP, d->steps);
         return status;
     }
-    DDI_TRY(ddi_sync(&d->exec));
     ddi_terms_name(d);
     d->steps++;
     d->has_result = true;
     ddi_trace_matches(d);
+    ddi_error_clear(); /* calls that the caller's mean or trace made may have failed */
     if (total)
         *total = d->total;
     return DD_OK;

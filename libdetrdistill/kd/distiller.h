@@ -110,7 +110,7 @@ struct dd_distiller {
     bool active[DDI_MODULES];
     bool replaced[IN_COUNT]; /* the input had non-finite numbers, which were replaced */
     bool written[IN_COUNT];  /* the gradient has been written in this step: add to it */
-    double norm[NORM_COUNT], local_pairs;
+    double norm[NORM_COUNT], local_pairs, groups; /* groups: of the denoising block */
     ddi_predictions student, teacher, prior, denoising;
     ddi_objects objects;
     ddi_targets targets;
@@ -148,8 +148,9 @@ void ddi_distiller_name_inputs(dd_distiller *distiller);
 void *ddi_gradient_target(dd_distiller *distiller, int32_t i, int32_t *accumulate);
 dd_status ddi_gradients_stage(dd_distiller *distiller);
 dd_status ddi_gradients_deliver(dd_distiller *distiller);
-/* After a failure in the middle: no bound gradient is left half written. Strided ones were not touched before delivery. */
-void ddi_gradients_zero(dd_distiller *distiller);
+/* After a failure in the middle: no bound gradient is left half written. Those that are staged in other memory were not touched
+ * before `delivering`. */
+void ddi_gradients_zero(dd_distiller *distiller, bool delivering);
 
 /* parameters.c: makes those that the bound tensors need, and readies caller-bound ones. */
 dd_status ddi_parameters_make(dd_distiller *distiller);

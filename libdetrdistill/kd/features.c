@@ -3,6 +3,7 @@
  * maps. */
 #include "base/error.h"
 #include "kd/distiller.h"
+#include "tensor/tensor.h"
 
 static dd_status check_level(dd_distiller *d, int32_t n)
 {
@@ -21,6 +22,8 @@ static dd_status check_level(dd_distiller *d, int32_t n)
             return ddi_fail(DD_ERR_LIMIT, s->name, "%s or %s: dimension %d is above %lld", s->name, t->name, i,
                             (long long)limit);
     }
+    if (a[2] * a[3] > INT32_MAX || b[2] * b[3] > INT32_MAX)
+        return ddi_fail(DD_ERR_LIMIT, s->name, "%s or %s: more than 2^31 positions", s->name, t->name);
     level->height = (int32_t)b[2];
     level->width = (int32_t)b[3];
     level->adapt = d->settings.adaptor == DDI_ADAPTOR_ALWAYS || (d->settings.adaptor == DDI_ADAPTOR_AUTO && a[1] != b[1]);
@@ -40,9 +43,8 @@ static dd_status take_padding(dd_distiller *d, int32_t n)
     pad->data = NULL;
     if (!pad->bound)
         return DD_OK;
-    for (int32_t i = 2, step = 1; i >= 0; step *= (int32_t)pad->tensor.shape[i], i--)
-        if (pad->tensor.shape[i] != 1 && pad->tensor.stride[i] != step)
-            return ddi_fail(DD_ERR_ARGUMENT, pad->name, "%s must be contiguous", pad->name);
+    if (!ddi_tensor_is_contiguous(&pad->tensor))
+        return ddi_fail(DD_ERR_ARGUMENT, pad->name, "%s must be contiguous", pad->name);
     pad->data = pad->tensor.data;
     return DD_OK;
 }

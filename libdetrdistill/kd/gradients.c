@@ -44,17 +44,13 @@ dd_status ddi_gradients_deliver(dd_distiller *d)
     return DD_OK;
 }
 
-void ddi_gradients_zero(dd_distiller *d)
+void ddi_gradients_zero(dd_distiller *d, bool delivering)
 {
     ddi_exec *x = &d->exec;
     for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {
-        ddi_input *grad = &d->input[IN_GRADIENTS + i];
-        if (!grad->bound)
-            continue;
-        /* directly on the backend: these must not replace the error that led here, nor obey a cancellation */
-        size_t bytes = (size_t)(ddi_tensor_elements(&grad->tensor) * dd_dtype_size(grad->tensor.dtype));
-        if (ddi_tensor_is_contiguous(&grad->tensor))
-            x->context->backend->zero(x->base.device, x->base.stream, grad->tensor.data, bytes);
+        const ddi_input *grad = &d->input[IN_GRADIENTS + i];
+        if (grad->bound && (delivering || grad->data == grad->tensor.data))
+            ddi_output_clear(x, grad);
     }
     for (int32_t i = 0; i < d->parameter_count; i++)
         x->context->backend->zero(x->base.device, x->base.stream, d->parameter[i].grad.data, d->parameter[i].grad.bytes);

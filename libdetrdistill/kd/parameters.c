@@ -87,6 +87,7 @@ static dd_status take(dd_distiller *d, int32_t i, int32_t dims, const int64_t *s
                         "%s: this distiller made it for other widths or another element type; use another "
                         "distiller",
                         in->name);
+    in->tensor = p->view;
     in->data = p->value.data;
     return DD_OK;
 }
@@ -103,6 +104,9 @@ static dd_status make_branch(dd_distiller *d, int32_t first, int64_t width)
     int64_t h = d->settings.hidden;
     if (d->input[first].bound)
         h = d->input[first].tensor.shape[0];
+    if (h < 1 || h > DDI_MAX_CHANNELS)
+        return ddi_fail(h < 1 ? DD_ERR_SHAPE : DD_ERR_LIMIT, d->input[first].name, "%s has %lld rows; 1 to %d are possible",
+                        d->input[first].name, (long long)h, DDI_MAX_CHANNELS);
     DDI_TRY(take(d, first + 0, 2, (int64_t[]){h, width}, FILL_UNIFORM, width));
     DDI_TRY(take(d, first + 1, 1, (int64_t[]){h}, FILL_UNIFORM, width));
     DDI_TRY(take(d, first + 2, 2, (int64_t[]){h, h}, FILL_UNIFORM, h));

@@ -4,7 +4,6 @@
 #include "kd/distiller.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static void describe(dd_tensor *view, void *data, int32_t dtype, int32_t dims, const int64_t *shape)
@@ -115,12 +114,12 @@ static dd_status device_result(dd_distiller *d, int32_t slot, const void *data, 
 
 static dd_status weight_result(dd_distiller *d, const char *name, dd_tensor *view)
 {
-    char *end;
-    long n = strtol(name + strlen("features.weight."), &end, 10);
-    if (*end || end == name + strlen("features.weight.") || n < 0 || n >= d->levels)
+    const char *digit = name + strlen("features.weight.");
+    int32_t n = digit[0] - '0'; /* there are at most 8 levels */
+    if (n < 0 || n >= d->levels || digit[1])
         return absent(name);
     const ddi_level *l = &d->level[n];
-    return device_result(d, 16 + (int32_t)n, l->sum.data, d->dtype, (int64_t[]){d->images, l->height, l->width}, name, view);
+    return device_result(d, 16 + n, l->sum.data, d->dtype, (int64_t[]){d->images, l->height, l->width}, name, view);
 }
 
 dd_status ddi_result_get(dd_distiller *d, const char *name, dd_tensor *view)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The assignment operator for host backends (the fast solver of lsap.c, blocks shared among threads), and dd_assign. */
 #include "backend/exec.h"
+#include "base/checked.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/limits.h"
@@ -152,14 +153,27 @@ const dd_kernel *ddi_core_kernels(int32_t *count)
     return kernels;
 }
 
-static dd_status check_assign(const void *cost, int64_t rows, int64_t cols, const int32_t *row_to_col)
+/* Bytes from the first to the last of `n` costs; false: out of range. */
+static bool reach(int64_t n, int64_t stride, int64_t *bytes)
 {
+    int64_t steps = n > 0 ? n - 1 : 0, size = 8;
+    return stride != INT64_MIN && ddi_mul(steps, stride < 0 ? -stride : stride, bytes) && ddi_mul(*bytes, size, bytes) &&
+           *bytes <= DDI_MAX_BYTES;
+}
+
+static dd_status check_assign(const void *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
+                              const int32_t *row_to_col)
+{
+    int64_t bytes;
     ddi_error_clear();
     if (rows < 0 || cols < 0)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_assign: %lld x %lld is no matrix", (long long)rows, (long long)cols);
     if (rows > DDI_MAX_QUERIES || cols > DDI_MAX_QUERIES)
         return ddi_fail(DD_ERR_LIMIT, NULL, "dd_assign: %lld x %lld; at most %d rows and columns are possible", (long long)rows,
                         (long long)cols, DDI_MAX_QUERIES);
+    if (!reach(rows, row_stride, &bytes) || !reach(cols, col_stride, &bytes))
+        return ddi_fail(DD_ERR_LIMIT, NULL, "dd_assign: the strides %lld and %lld reach farther than 2^42 bytes",
+                        (long long)row_stride, (long long)col_stride);
     if ((!cost && rows * cols > 0) || (!row_to_col && rows > 0))
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_assign: %s is NULL", cost ? "row_to_col" : "cost");
     return DD_OK;
@@ -187,7 +201,7 @@ dd_status dd_assign_f32(const float *cost, int64_t rows, int64_t cols, int64_t r
                         int32_t *row_to_col, double *total)
 {
     void *workspace;
-    DDI_TRY(check_assign(cost, rows, cols, row_to_col));
+    DDI_TRY(check_assign(cost, rows, cols, row_stride, col_stride, row_to_col));
     DDI_TRY(check_finite(ddi_lsap_first_nonfinite_f32(cost, rows, cols, row_stride, col_stride), cols));
     DDI_TRY(get_workspace(rows, cols, &workspace));
     double sum = ddi_lsap_f32(cost, rows, cols, row_stride, col_stride, row_to_col, workspace, ddi_cpu_isa());
@@ -201,7 +215,7 @@ dd_status dd_assign_f64(const double *cost, int64_t rows, int64_t cols, int64_t 
                         int32_t *row_to_col, double *total)
 {
     void *workspace;
-    DDI_TRY(check_assign(cost, rows, cols, row_to_col));
+    DDI_TRY(check_assign(cost, rows, cols, row_stride, col_stride, row_to_col));
     DDI_TRY(check_finite(ddi_lsap_first_nonfinite_f64(cost, rows, cols, row_stride, col_stride), cols));
     DDI_TRY(get_workspace(rows, cols, &workspace));
     double sum = ddi_lsap_f64(cost, rows, cols, row_stride, col_stride, row_to_col, workspace, ddi_cpu_isa());

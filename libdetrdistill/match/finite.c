@@ -11,6 +11,7 @@ void ddi_finite_add(ddi_finite_scan *scan, ddi_input *input, int32_t image_dim, 
     int32_t i = scan->count++;
     scan->input[i] = input;
     scan->inner[i] = 1;
+    scan->shared[i] = image_dim < 0;
     scan->query[i] = query_dim < 0 ? 0 : 1;
     for (int32_t k = image_dim + 1; k < input->tensor.ndim; k++) {
         scan->inner[i] *= input->tensor.shape[k];
@@ -23,6 +24,8 @@ static dd_status refuse(const ddi_finite_scan *scan, int32_t i, int64_t first, i
 {
     const char *name = scan->input[i]->name;
     int64_t block = first / scan->inner[i], image = block % images, stage = block / images;
+    if (scan->shared[i])
+        return ddi_fail(DD_ERR_NONFINITE, name, "%s: NaN or infinity in element %lld", name, (long long)first);
     int64_t query = scan->query[i] ? first % scan->inner[i] / scan->query[i] : -1;
     if (query < 0)
         ddi_fail(DD_ERR_NONFINITE, name, "%s: NaN or infinity in image %lld, element %lld", name, (long long)image,
@@ -46,10 +49,10 @@ static dd_status scan_all(ddi_exec *x, ddi_finite_scan *scan, int32_t images, in
     int32_t *flags = (int32_t *)((char *)scan->device.data + firsts);
     DDI_TRY(ddi_zero(x, scan->device.data, bytes));
     for (int32_t i = 0; i < scan->count; i++) {
-        int64_t n = ddi_tensor_elements(&scan->input[i]->tensor), block = scan->inner[i] * images;
+        int64_t n = ddi_tensor_elements(&scan->input[i]->tensor), block = scan->inner[i] * (scan->shared[i] ? 1 : images);
         dd_op_check_finite check = {.x = scan->input[i]->data,
                                     .outer = block ? n / block : 0,
-                                    .images = images,
+                                    .images = scan->shared[i] ? 1 : images,
                                     .inner = scan->inner[i],
                                     .first = first + i,
                                     .image_bad = flags + (size_t)i * (size_t)images};
@@ -69,7 +72,7 @@ dd_status ddi_finite_check(ddi_exec *x, ddi_finite_scan *scan, ddi_objects *o, i
         replaced[i] = first[i] >= 0;
         if (first[i] < 0)
             continue;
-        if (policy == DDI_NONFINITE_ERROR)
+        if (policy == DDI_NONFINITE_ERROR || (policy == DDI_NONFINITE_SKIP && scan->shared[i]))
             return refuse(scan, i, first[i], o->images);
         for (int32_t b = 0; b < o->images && policy == DDI_NONFINITE_SKIP; b++)
             if (flags[(int64_t)i * o->images + b])

@@ -176,6 +176,25 @@ dd_status ddi_output_zero(ddi_exec *x, ddi_input *out, int32_t dtype)
     return ddi_output_deliver(x, out, dtype, NULL);
 }
 
+void ddi_output_clear(ddi_exec *x, const ddi_input *out)
+{
+    const dd_tensor *t = &out->tensor;
+    int64_t run = 1, index[DD_MAX_DIMS] = {0}, at = 0, size = dd_dtype_size(t->dtype);
+    int32_t outer = t->ndim; /* the dimensions above `outer` lie in one run */
+    while (outer > 0 && (t->shape[outer - 1] == 1 || t->stride[outer - 1] == run))
+        run *= t->shape[--outer];
+    for (int64_t n = run ? ddi_tensor_elements(t) / run : 0; n > 0; n--) {
+        x->context->backend->zero(x->base.device, x->base.stream, (char *)t->data + at * size, (size_t)(run * size));
+        for (int32_t i = outer - 1; i >= 0; i--) {
+            at += t->stride[i];
+            if (++index[i] < t->shape[i])
+                break;
+            at -= t->stride[i] * t->shape[i];
+            index[i] = 0;
+        }
+    }
+}
+
 static double half_to_double(uint16_t h)
 {
     int32_t exponent = h >> 10 & 31, mantissa = h & 1023;

@@ -41,6 +41,8 @@ dd_status ddi_output_stage(ddi_exec *exec, ddi_input *output, int32_t dtype);
 /* Brings a staged gradient to the caller. `source` (or NULL): zeros are written where it is not finite. */
 dd_status ddi_output_deliver(ddi_exec *exec, ddi_input *output, int32_t dtype, const ddi_input *source);
 dd_status ddi_output_zero(ddi_exec *exec, ddi_input *output, int32_t dtype);
+/* Zeros in the caller's memory, on the way out of a failure: it neither obeys a cancellation nor replaces the error. */
+void ddi_output_clear(ddi_exec *exec, const ddi_input *output);
 
 /* Copies a bound index or byte tensor to host memory as int32. Indices beyond int32 are an error. */
 dd_status ddi_input_to_host(ddi_exec *exec, const ddi_input *input, int32_t *out);
