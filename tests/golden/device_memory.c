@@ -2,76 +2,70 @@
  * Memory where a context's tensors must lie. */
 #include "device_memory.h"
 
+#include <detrdistill/sys/backend.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int (*cuda_malloc)(void **, size_t);
-static int (*cuda_free)(void *);
-static int (*cuda_copy)(void *, const void *, size_t, int);
+static const dd_backend *backend; /* NULL: the host's memory */
+static void *device;
 
-static void *symbol(void *library, const char *name)
+bool device_memory_use(const char *module_path)
 {
-    void *found = library ? dlsym(library, name) : NULL;
-    if (library && !found)
-        fprintf(stderr, "the CUDA runtime has no %s\n", name);
-    return found;
+    char text[256] = "";
+    void *library = dlopen(module_path, RTLD_NOW | RTLD_LOCAL);
+    union {
+        void *object;
+        dd_backend_entry_fn function;
+    } entry = {library ? dlsym(library, DD_BACKEND_ENTRY) : NULL};
+    const dd_backend *found = entry.object ? entry.function(DD_BACKEND_INTERFACE) : NULL;
+    if (found && found->score(text, sizeof text) > 0 && found->device_open(0, &device, text, sizeof text) == DD_OK)
+        backend = found;
+    else
+        fprintf(stderr, "%s: %s\n", module_path, library ? text : dlerror());
+    return backend != NULL;
 }
 
-bool device_memory_use_gpu(void)
+static void check(dd_status status, const char *what)
 {
-    static const char *const names[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so",
-                                        "/usr/local/cuda/lib64/libcudart.so"};
-    void *library = NULL;
-    for (int i = 0; i < 4 && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    *(void **)&cuda_malloc = symbol(library, "cudaMalloc");
-    *(void **)&cuda_free = symbol(library, "cudaFree");
-    *(void **)&cuda_copy = symbol(library, "cudaMemcpy");
-    return cuda_malloc && cuda_free && cuda_copy;
-}
-
-static void check(int error, const char *what)
-{
-    if (error != 0) {
-        fprintf(stderr, "%s failed with CUDA error %d\n", what, error);
+    if (status != DD_OK) {
+        fprintf(stderr, "%s failed: %s\n", what, dd_status_name(status));
         exit(2);
     }
 }
 
 void *device_memory_get(size_t bytes)
 {
-    void *memory = NULL;
-    if (cuda_malloc)
-        check(cuda_malloc(&memory, bytes ? bytes : 1), "cudaMalloc");
-    else if (!(memory = malloc(bytes ? bytes : 1)))
-        exit(2);
+    void *memory = backend ? backend->mem_alloc(device, bytes ? bytes : 1) : malloc(bytes ? bytes : 1);
+    check(memory ? DD_OK : DD_ERR_NOMEM, "memory for a tensor");
     return memory;
 }
 
 void device_memory_free(void *memory)
 {
-    if (cuda_free)
-        cuda_free(memory);
+    if (backend)
+        backend->mem_free(device, memory);
     else
         free(memory);
 }
 
-enum { HOST_TO_DEVICE = 1, DEVICE_TO_HOST = 2 };
-
-void device_memory_put(void *device, const void *host, size_t bytes)
+static void copy(void *to, const void *from, size_t bytes, int32_t kind)
 {
-    if (cuda_copy)
-        check(cuda_copy(device, host, bytes, HOST_TO_DEVICE), "cudaMemcpy");
-    else
-        memcpy(device, host, bytes);
+    if (!backend) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    check(backend->copy(device, NULL, to, from, bytes, kind), "copy");
+    check(backend->sync(device, NULL), "synchronisation");
 }
 
-void device_memory_take(void *host, const void *device, size_t bytes)
+void device_memory_put(void *to, const void *host, size_t bytes)
 {
-    if (cuda_copy)
-        check(cuda_copy(host, device, bytes, DEVICE_TO_HOST), "cudaMemcpy");
-    else
-        memcpy(host, device, bytes);
+    copy(to, host, bytes, DD_COPY_TO_DEVICE);
+}
+
+void device_memory_take(void *host, const void *from, size_t bytes)
+{
+    copy(host, from, bytes, DD_COPY_TO_HOST);
 }

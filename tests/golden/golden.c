@@ -549,30 +549,33 @@ int main(int argc, char **argv)
 {
     char *path[1024], options[512] = "threads=2";
     int count = 0, passed = 0, failed = 0;
-    const char *folder = NULL;
+    const char *folder = NULL, *module_folder = ".";
     for (int k = 1; k < argc; k++) {
         if (strcmp(argv[k], "--verbose") == 0)
             verbose = true;
         else if (strcmp(argv[k], "--type") == 0 && k + 1 < argc)
             real_type = strcmp(argv[++k], "f64") == 0 ? DD_F64 : DD_F32;
-        else if (strcmp(argv[k], "--memory") == 0 && k + 1 < argc) {
-            if (strcmp(argv[++k], "gpu") == 0 && !device_memory_use_gpu()) {
-                fprintf(stderr, "golden: --memory gpu: no CUDA runtime library was found\n");
-                return 2;
-            }
-        } else if (strncmp(argv[k], "--", 2) == 0 && k + 1 < argc) {
-            if (strcmp(argv[k], "--device") == 0 && strncmp(argv[k + 1], "cuda", 4) == 0)
-                device_type = DD_DEVICE_CUDA;
+        else if (strncmp(argv[k], "--", 2) == 0 && k + 1 < argc) {
             size_t used = strlen(options);
             snprintf(options + used, sizeof options - used, " %s=%s", argv[k] + 2, argv[k + 1]);
+            if (strcmp(argv[k], "--device") == 0 && strncmp(argv[k + 1], "cuda", 4) == 0)
+                device_type = DD_DEVICE_CUDA;
+            if (strcmp(argv[k], "--modules") == 0)
+                module_folder = argv[k + 1];
             k++;
         } else {
             folder = argv[k];
         }
     }
+    if (device_type == DD_DEVICE_CUDA) {
+        char module[4096];
+        snprintf(module, sizeof module, "%s/libdetrdistill-cuda.so", module_folder);
+        if (!device_memory_use(module))
+            return 2;
+    }
     DIR *entries = folder ? opendir(folder) : NULL;
     if (!entries) {
-        fprintf(stderr, "usage: golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--memory host|gpu] [--modules DIR] [--isa "
+        fprintf(stderr, "usage: golden DIR [--device ref|cpu|cuda] [--type f32|f64] [--modules DIR] [--isa "
                         "..] [--verbose]\n");
         return 2;
     }
