@@ -232,7 +232,8 @@ def check(outputs):
         old = path.read_text() if path.exists() else ""
         if old != text:
             stale = True
-            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), str(path), "from the headers"))
+            lines = difflib.unified_diff(old.splitlines(True), text.splitlines(True), str(path), "from the headers")
+            sys.stdout.writelines(lines)
     return 1 if stale else 0
 
 

@@ -34,8 +34,8 @@ def read(path):
     size, = struct.unpack_from("<Q", data)
     header = json.loads(data[8:8 + size])
     metadata = header.pop("__metadata__", {})
-    arrays = {name: (entry["dtype"], entry["shape"], data[8 + size + entry["data_offsets"][0]:8 + size + entry["data_offsets"][1]])
-              for name, entry in header.items()}
+    data = data[8 + size:]
+    arrays = {name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])]) for name, entry in header.items()}
     return metadata, arrays
 
 

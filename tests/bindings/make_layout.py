@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a C program that prints size, offset and value of all public structs, members and constants: make_layout.py HEADERS OUT.c"""
+"""Writes a C program that prints all sizes, offsets and constants of the public headers: make_layout.py HEADERS OUT.c"""
 import pathlib
 import sys
 

@@ -4,6 +4,7 @@ import array
 import ctypes
 import gc
 import itertools
+import math
 import os
 import pathlib
 import subprocess
@@ -38,7 +39,7 @@ class Generated(unittest.TestCase):
     generate = ROOT / "bindings" / "generate.py"
 
     def run_check(self, *arguments):
-        return subprocess.run([sys.executable, str(self.generate), "--check", *arguments], capture_output=True, text=True)
+        return subprocess.run([sys.executable, self.generate, "--check", *arguments], capture_output=True, text=True)
 
     def changed_headers(self, old, new):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -103,7 +104,7 @@ class Layout(unittest.TestCase):
     def test_library_that_is_none(self):
         code = "import sys; sys.path.insert(0, sys.argv[1]); import detrdistill"
         for path, reason in (("/nonexistent/libdetrdistill.so.0", "cannot load"), ("libm.so.6", "not a libdetrdistill")):
-            done = subprocess.run([sys.executable, "-c", code, str(ROOT / "bindings" / "python")], capture_output=True, text=True,
+            done = subprocess.run([sys.executable, "-c", code, ROOT / "bindings" / "python"], capture_output=True, text=True,
                                   env=dict(os.environ, DETRDISTILL_LIBRARY=path))
             self.assertEqual(done.returncode, 1)
             self.assertIn("ImportError", done.stderr)
@@ -150,8 +151,7 @@ class Errors(unittest.TestCase):
     def test_place(self):
         kd = bound_distiller()
         logits = dd.load(DATA)["student.logits"].copy()
-        flat = (ctypes.c_float * (logits.shape[0] * logits.shape[1] * logits.shape[2] * logits.shape[3])).from_address(
-            logits._view.data)
+        flat = (ctypes.c_float * math.prod(logits.shape)).from_address(logits._view.data)
         stage, image, query = 2, 1, 7
         flat[((stage * logits.shape[1] + image) * logits.shape[2] + query) * logits.shape[3]] = float("nan")
         kd.bind("student.logits", logits)
@@ -335,7 +335,7 @@ class Step(unittest.TestCase):
 
     def test_match(self):
         inputs = case_inputs(dd)
-        outputs = {"pred_logits": inputs["student"]["logits"].tolist()[-1], "pred_boxes": inputs["student"]["boxes"].tolist()[-1]}
+        outputs = {f"pred_{name}": inputs["student"][name].tolist()[-1] for name in ("logits", "boxes")}
         found = dd.match(outputs, inputs["targets"], image_sizes=inputs["image_sizes"], family="deformable-detr")
         kd = bound_distiller()
         kd.step()
@@ -518,7 +518,8 @@ class Lifetimes(unittest.TestCase):
         code = ("import sys; sys.path[:0] = sys.argv[1:3]\n"
                 "import detrdistill as dd, support\n"
                 "kd = dd.Distiller(); loss = kd(**support.case_inputs(dd)); kd.set_trace(print)\n"
-                "view = kd.result('match.det', copy=False); capsule = view.__dlpack__(max_version=(1, 0)); print(loss.total > 0)\n")
+                "view = kd.result('match.det', copy=False); capsule = view.__dlpack__(max_version=(1, 0))\n"
+                "print(loss.total > 0)\n")
         done = subprocess.run([sys.executable, "-c", code, str(ROOT / "bindings" / "python"), str(ROOT / "tests" / "bindings")],
                               capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "True\n", ""))

@@ -4,6 +4,7 @@ import gc
 import sys
 import tempfile
 import unittest
+import weakref
 
 from support import DATA, case_inputs, missing, resident_kib
 
@@ -117,15 +118,20 @@ class Views(unittest.TestCase):
         for taken in (tensor.torch(), torch.from_dlpack(tensor)):
             self.assertEqual((taken.data_ptr(), tuple(taken.shape)), (address, tensor.shape))
 
-    def test_taken_memory_outlives_its_names(self):
+    def test_taken_memory_holds_its_owner(self):
+        takers = (lambda t: t.numpy(), lambda t: t.torch(), np.asarray, np.from_dlpack, torch.from_dlpack)
         expected = dd.load(DATA)["teacher.logits"].tolist()
-        taken = [dd.load(DATA)["teacher.logits"].numpy(), dd.load(DATA)["teacher.logits"].torch(),
-                 np.from_dlpack(dd.load(DATA)["teacher.logits"]), torch.from_dlpack(dd.load(DATA)["teacher.logits"])]
-        gc.collect()
-        for each in taken:
-            self.assertEqual(each.tolist(), expected)
-        del taken, each
-        gc.collect()
+        for take in takers:
+            tensor = dd.load(DATA)["teacher.logits"]
+            owner = weakref.ref(tensor._owner)
+            taken = take(tensor)
+            del tensor
+            gc.collect()
+            self.assertIsNotNone(owner())
+            self.assertEqual(taken.tolist(), expected)
+            del taken
+            gc.collect()
+            self.assertIsNone(owner())
         self.assertEqual(_tensor._exported, {})
 
     def test_bf16_file(self):
@@ -162,13 +168,19 @@ class Assign(unittest.TestCase):
 
     def test_torch_and_odd_types(self):
         cost = torch.rand(7, 9, generator=torch.Generator().manual_seed(3))
-        for given in (cost, cost.double(), cost.bfloat16(), cost.half(), (cost * 1e6).long(), cost.clone().requires_grad_(), cost.T):
+        for given in (cost, cost.double(), cost.bfloat16(), cost.half(), (cost * 1e6).long(), cost.T,
+                      cost.clone().requires_grad_()):
             plain = given.detach().double().numpy()
             for ours, scipys in zip(dd.assign(given), linear_sum_assignment(plain)):
                 np.testing.assert_array_equal(ours, scipys)
         for given in (cost.numpy().astype(">f8"), cost.numpy().astype("f2"), cost.numpy() > 0.5, cost.tolist()):
             chosen = np.asarray(given, "f8")
             self.assertAlmostEqual(chosen[dd.assign(given)].sum(), chosen[linear_sum_assignment(chosen)].sum())
+
+    def test_torch_maximize(self):
+        cost = torch.rand(6, 8, generator=torch.Generator().manual_seed(4))
+        for ours, scipys in zip(dd.assign(cost, maximize=True), linear_sum_assignment(cost.numpy(), maximize=True)):
+            np.testing.assert_array_equal(ours, scipys)
 
     def test_refused_as_scipy_refuses(self):
         for bad in ([1, 2, 3], [], np.zeros((2, 2, 2)), [[float("nan")]]):
@@ -217,7 +229,8 @@ class Autograd(unittest.TestCase):
         expected = torch_losses.distillation(student, teacher, prior, targets, sizes)
         sum(weights.get(module, 1) * expected[module] for module in MODULES).backward()
         for module in MODULES:
-            self.assertAlmostEqual(loss[f"loss.{module}"] / expected[module].item(), 1, delta=1e-4, msg=f"{module}, seed {seed}")
+            ratio = loss[f"loss.{module}"] / expected[module].item()
+            self.assertAlmostEqual(ratio, 1, delta=1e-4, msg=f"{module}, seed {seed}")
         for leaf, gradient in zip(leaves(student, prior), ours):
             scale = leaf.grad.abs().max().item()
             self.assertLess((leaf.grad - gradient).abs().max().item(), 1e-4 * scale, msg=f"seed {seed}")
@@ -292,11 +305,27 @@ class Autograd(unittest.TestCase):
                    "features": [each.detach() for each in student["features"]]}
         widened = dict(rounded, logits=rounded["logits"].detach().float().requires_grad_())
         kd = dd.Distiller()
-        low, high = (kd(student=each, teacher=teacher, targets=targets, image_sizes=sizes, prior=prior) for each in (rounded, widened))
+        low, high = (kd(student=each, teacher=teacher, targets=targets, image_sizes=sizes, prior=prior)
+                     for each in (rounded, widened))
         self.assertEqual(low.total.item(), high.total.item())
         (1024 * low.total).backward()
         (1024 * high.total).backward()
         self.assertTrue(torch.equal(rounded["logits"].grad, widened["logits"].grad.bfloat16()))
+
+    def test_small_gradients_of_fp16_inputs_survive_loss_scaling(self):
+        """Below fp16's smallest number before the scale, well inside its range after it."""
+        student, teacher, prior, targets, sizes = random_case(6)
+        half = student["logits"].detach().half().requires_grad_()
+        wide = half.detach().float().requires_grad_()
+        kd, gradients = dd.Distiller(weight={"det": 1e-7, "logits": 1e-7}), []
+        for logits in (half, wide):
+            outputs = {"logits": logits, "boxes": student["boxes"].detach(),
+                       "features": [each.detach() for each in student["features"]]}
+            (2.0 ** 20 * kd(student=outputs, teacher=teacher, targets=targets, image_sizes=sizes, prior=prior).total).backward()
+            gradients.append(logits.grad)
+        self.assertEqual(gradients[0].dtype, torch.float16)
+        self.assertTrue(torch.equal(gradients[0], gradients[1].half()))
+        self.assertGreater(gradients[0].abs().max().item(), 0)
 
     def test_numpy_gives_the_same(self):
         student, teacher, prior, targets, sizes = random_case(8)
@@ -307,6 +336,18 @@ class Autograd(unittest.TestCase):
         self.assertEqual(set(loss.grads), set(plain.grads))
         for name, gradient in loss.grads.items():
             np.testing.assert_array_equal(gradient.numpy(), plain.grads[name])
+
+    def test_adaptor_gradients_of_two_losses_before_backward(self):
+        kd, cases = dd.Distiller(det=False, logits=False, prior="none"), []
+        for seed in (20, 21):
+            student, teacher, _, targets, sizes = random_case(seed)
+            student["features"] = [each.detach()[:, :5] for each in student["features"]]
+            cases.append({"student": student, "teacher": teacher, "targets": targets, "image_sizes": sizes})
+        losses = [kd(**case).total for case in cases]
+        weight = kd.parameters()[0]
+        together, = torch.autograd.grad(losses[0], weight)
+        alone, = torch.autograd.grad(kd(**cases[0]).total, weight)
+        self.assertTrue(torch.equal(together, alone))
 
     def test_adaptor_is_trained_by_a_torch_optimiser(self):
         student, teacher, prior, targets, sizes = random_case(9)

@@ -99,7 +99,8 @@ def feature_mask(teacher, targets, sizes, stage, b, features, topk=100):
     query = index // teacher["logits"].shape[-1]
     quality = logit.sigmoid()
     if len(targets[b]["boxes"]):
-        iou = overlap(pixels(teacher["boxes"][stage, b][query], sizes[b])[:, None], pixels(targets[b]["boxes"], sizes[b])[None])[0]
+        boxes = pixels(teacher["boxes"][stage, b][query], sizes[b])
+        iou = overlap(boxes[:, None], pixels(targets[b]["boxes"], sizes[b])[None])[0]
         quality = quality * iou.max(-1).values
     rows = F.normalize(teacher["queries"][stage, b][query], dim=-1)
     similarity = (quality[:, None] * (rows @ F.normalize(features, dim=0).flatten(1))).sum(0).clamp(min=0.01)

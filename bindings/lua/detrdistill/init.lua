@@ -99,7 +99,7 @@ local function create(kind, free, maker, ...)
     return ffi.gc(out[0], free)
 end
 
--- {feature_mask = "none", split = true, weight = {logits = 2}, class_ = 2} -> "feature-mask=none split=1 weight.logits=2 class=2"
+-- {feature_mask = "none", split = true, weight = {logits = 2}} -> "feature-mask=none split=1 weight.logits=2"
 local function option_words(options, prefix, words)
     words = words or {}
     for key, value in pairs(options or {}) do
@@ -107,7 +107,12 @@ local function option_words(options, prefix, words)
         if type(value) == "table" then
             option_words(value, key .. ".", words)
         else
-            local text = value == true and "1" or value == false and "0" or type(value) == "number" and ("%.17g"):format(value) or value
+            local text = value
+            if type(value) == "boolean" then
+                text = value and "1" or "0"
+            elseif type(value) == "number" then
+                text = ("%.17g"):format(value)
+            end
             if type(text) ~= "string" or text == "" or (key .. text):find("[%s%z]") then
                 error("option " .. key .. ": a word without white space, a number or a boolean is needed", 0)
             end
@@ -138,15 +143,15 @@ local function wrap(view, owner)
     return setmetatable({ view = view, owner = owner }, tensor)
 end
 
--- A view of memory: a pointer or array of the FFI, its shape, its element type ("f32" if left out), strides in elements (C order
--- if left out). An FFI array is kept alive; memory behind a bare pointer is the caller's.
+-- A view of memory: a pointer or array of the FFI, its shape, its element type ("f32" if left out), strides in elements (C
+-- order if left out). An FFI array is kept alive; memory behind a bare pointer is the caller's.
 function dd.tensor(pointer, shape, dtype, stride)
     local view, ndim = ffi.new("dd_tensor"), #shape
     if stride and #stride ~= ndim then
         error("shape and stride have different lengths", 2)
     end
-    check(lib.dd_tensor_init(view, ffi.cast("void *", pointer), codes[dtype or "f32"] or -1, ndim, ffi.new("int64_t[?]", ndim, shape),
-        stride and ffi.new("int64_t[?]", ndim, stride) or nil, constants.DD_DEVICE_CPU, 0, 0))
+    check(lib.dd_tensor_init(view, ffi.cast("void *", pointer), codes[dtype or "f32"] or -1, ndim,
+        ffi.new("int64_t[?]", ndim, shape), stride and ffi.new("int64_t[?]", ndim, stride) or nil, constants.DD_DEVICE_CPU, 0, 0))
     return wrap(view, pointer)
 end
 
@@ -192,7 +197,8 @@ context.__index = context
 
 -- dd.context { device = "cpu", threads = 2, seed = 7 }
 function dd.context(options)
-    return setmetatable({ handle = create("dd_context", lib.dd_context_free, lib.dd_context_create, option_words(options)) }, context)
+    local handle = create("dd_context", lib.dd_context_free, lib.dd_context_create, option_words(options))
+    return setmetatable({ handle = handle }, context)
 end
 
 local shared
@@ -235,8 +241,8 @@ end
 
 -- ---- assignment
 
--- Minimum-cost assignment. cost: a table of rows (numbers), or a tensor [n, m] of f32 or f64. Returns the list of columns of the rows,
--- counted from 1, nil where a row has none (then #list is not its length: rows are 1..n), and the total.
+-- Minimum-cost assignment. cost: a table of rows (numbers), or a tensor [n, m] of f32 or f64. Returns the column of each row,
+-- counted from 1, nil where a row has none (then # is not the number of rows), and the total.
 function dd.assign(cost)
     if getmetatable(cost) ~= tensor then
         local rows, cols = #cost, cost[1] and #cost[1] or 0
@@ -350,8 +356,8 @@ local function receive(user, object, bytes)
     return ok and more ~= false and 0 or 1
 end
 
--- trace(json) gets a JSON object for each matched pair after each good step; false ends it; nil: off. An error that it raises comes
--- out of the step.
+-- trace(json) gets a JSON object for each matched pair after each good step; false ends it; nil: off. An error that it raises
+-- comes out of the step.
 function distiller:set_trace(trace)
     if not trace then
         check(lib.dd_distiller_set_trace(self.handle, nil, nil))

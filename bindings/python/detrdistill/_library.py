@@ -62,7 +62,8 @@ def _candidates():
     if chosen:
         return [chosen]
     bundled = pathlib.Path(__file__).resolve().parent / "lib" / SONAME
-    return [each for each in (str(bundled) if bundled.exists() else None, ctypes.util.find_library("detrdistill"), SONAME) if each]
+    found = [str(bundled) if bundled.exists() else None, ctypes.util.find_library("detrdistill"), SONAME]
+    return [each for each in found if each]
 
 
 def _open():
@@ -120,8 +121,8 @@ lib = _load()
 class Handle:
     """Owns one C handle. It is freed when the last Python object that needs it is gone: the wrapper, or a view of its memory.
 
-    ctypes passes it as the handle. `parent` and `callbacks` must outlive it, since the library may still call them: they do, as a
-    weak reference's finalizer runs before what the object refers to goes, in the collector's cycles too."""
+    ctypes passes it as the handle. `parent` and `callbacks` must outlive it, since the library may still call them: they do,
+    as a weak reference's finalizer runs before what the object refers to goes, in the collector's cycles too."""
 
     def __init__(self, pointer, free, parent=None):
         self._as_parameter_ = pointer

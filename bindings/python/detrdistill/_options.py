@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyword arguments as the library's option words."""
+from __future__ import annotations
+
+from typing import Dict, Union
+
+Option = Union[str, int, float, bool, None, Dict[str, "Option"]]
 
 
-def option_words(options):
+def option_words(options: dict[str, Option]) -> bytes:
     """{'feature_mask': 'none', 'split': True, 'weight': {'logits': 2}, 'class_': 2} ->
     "feature-mask=none split=1 weight.logits=2 class=2". None leaves an option out; a trailing '_' frees Python's own words."""
     words = sorted(_words(options, ""), key=lambda word: not word.startswith("profile="))  # it sets others, so it comes first

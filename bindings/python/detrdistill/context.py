@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The context (device, threads, seed, log) and what all handles share."""
+from __future__ import annotations
+
 import ctypes
 import os
+from typing import Any, Callable
 
 from . import _api
 from ._library import create, keep_exception, lib, text
-from ._options import option_words
+from ._options import Option, option_words
 from ._tensor import view
 
 
@@ -18,10 +21,10 @@ class Context:
     Fork: an object made before os.fork() answers ForkedError in the child; make a new context there.
     Closing: objects may be closed or collected in any order. `with` closes at the end of the block."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Option) -> None:
         self._handle = create(_api.dd_context, lib.dd_context_free, lib.dd_context_create, option_words(options))
 
-    def close(self):
+    def close(self) -> None:
         """Lets go of the C object; it ends when the last matcher, distiller or view on it has gone."""
         self._handle = None
 
@@ -34,28 +37,28 @@ class Context:
     def __repr__(self):
         return "detrdistill.Context(closed)" if self._handle is None else f"detrdistill.Context({self.describe()!r})"
 
-    def describe(self):
+    def describe(self) -> str:
         """For example "cpu: oneDNN 3.2, OpenBLAS 0.3.21, AVX-512, 2 threads"."""
         return text(lib.dd_context_describe, self._handle)
 
-    def kernel(self, op, dtype="f32"):
+    def kernel(self, op: str, dtype: str = "f32") -> str:
         """The kernel that runs operator `op` here, for example "cpu/avx512"."""
         name = ctypes.c_char_p()
         lib.dd_context_kernel(self._handle, op.encode(), {"f32": _api.DD_F32, "f64": _api.DD_F64}[dtype], ctypes.byref(name))
         return name.value.decode()
 
-    def memory(self):
+    def memory(self) -> dict[str, int]:
         """{'host_bytes', 'host_peak', 'device_bytes', 'device_peak', 'allocations'} of this context and its objects."""
         numbers = [ctypes.c_int64() for _ in range(5)]
         lib.dd_context_memory(self._handle, *map(ctypes.byref, numbers))
         names = ("host_bytes", "host_peak", "device_bytes", "device_peak", "allocations")
         return {name: number.value for name, number in zip(names, numbers)}
 
-    def cancel(self, cancelled=True):
+    def cancel(self, cancelled: bool = True) -> None:
         """Makes running and later calls on this context's objects raise CancelledError until cancel(False). Any thread."""
         lib.dd_context_cancel(self._handle, int(cancelled))
 
-    def set_log(self, log, level=_api.DD_LOG_INFO):
+    def set_log(self, log: Callable[[int, str], None] | None, level: int = _api.DD_LOG_INFO) -> None:
         """log(level, line) gets the library's log lines up to `level` (LOG_ERROR .. LOG_DEBUG); None: nothing.
 
         An exception that it raises comes out of the library call that logged."""
@@ -80,7 +83,7 @@ class Bound:
 
     _bind = None  # the C function
 
-    def bind(self, name, tensor):
+    def bind(self, name: str, tensor: Any) -> None:
         """Binds a tensor by name; None unbinds. The memory is used in place, so it must not move or shrink meanwhile.
 
         Anything with the buffer protocol or DLPack, a torch tensor (gradients are not tracked here), a detrdistill.Tensor, or a
@@ -96,11 +99,11 @@ class Bound:
         self._bind(self._handle, name.encode(), described)
         self._bound[name] = kept
 
-    def unbind_all(self):
+    def unbind_all(self) -> None:
         for name in list(self._bound):
             self.bind(name, None)
 
-    def close(self):
+    def close(self) -> None:
         """Lets go of the C object and of the bound tensors."""
         self._handle = None
         self._bound = {}
@@ -117,7 +120,7 @@ INTEGER_TENSORS = frozenset(["gt.labels", "gt.offsets", "denoising.match"])
 _shared = {}
 
 
-def shared_context(device="cpu"):
+def shared_context(device: str = "cpu") -> Context:
     """The context that calls without one of their own use: one per device and process."""
     key = os.getpid(), device
     if key not in _shared:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The distiller: one knowledge-distillation step on tensors bound by name, or on DETR-style dicts as a differentiable loss."""
+from __future__ import annotations
+
 import ctypes
 import json
+from typing import Any, Callable, Mapping, Sequence
 
 from . import _api
 from ._library import create, keep_exception, lib
-from ._options import option_words
+from ._options import Option, option_words
 from ._tensor import Tensor, is_torch, loaded, view
-from .context import Bound, shared_context
+from .context import Bound, Context, shared_context
 from .targets import batch_inputs
 
 
@@ -17,7 +20,7 @@ class LossDict(dict):
     total   their weighted sum: a torch scalar that is part of the autograd graph where the inputs are torch's, else a float
     grads   gradients by input name, "student.logits": .. (as arrays of the input's framework), for those that were asked for"""
 
-    def __init__(self, terms, total, grads):
+    def __init__(self, terms: dict[str, float], total: Any, grads: dict[str, Any]) -> None:
         super().__init__(terms)
         self.total = total
         self.grads = grads
@@ -40,7 +43,7 @@ class Distiller(Bound):
 
     _bind = staticmethod(lib.dd_distiller_bind)
 
-    def __init__(self, context=None, device="cpu", **options):
+    def __init__(self, context: Context | None = None, device: str = "cpu", **options: Option) -> None:
         context = context or shared_context(device)
         self._bound = {}
         self._torch_parameters = None
@@ -49,14 +52,14 @@ class Distiller(Bound):
 
     # ---- by name
 
-    def step(self):
+    def step(self) -> float:
         """One step on the bound tensors. Gradients go to the tensors bound as NAME.grad. Returns the weighted total."""
         total = ctypes.c_double()
         lib.dd_distiller_step(self._handle, ctypes.byref(total))
         return total.value
 
     @property
-    def terms(self):
+    def terms(self) -> dict[str, float]:
         """{name: value} of the last step, without the outer weights except in "loss.total"."""
         count, name, value = ctypes.c_int32(), ctypes.c_char_p(), ctypes.c_double()
         lib.dd_distiller_term_count(self._handle, ctypes.byref(count))
@@ -66,8 +69,8 @@ class Distiller(Bound):
             terms[name.value.decode()] = value.value
         return terms
 
-    def result(self, name, copy=True):
-        """A result of the last step as a Tensor: "match.det" [L,B,N], "cost.det", "features.weight.0", ... (dd_distiller_result).
+    def result(self, name: str, copy: bool = True) -> Tensor:
+        """A result of the last step as a Tensor: "match.det" [L,B,N], "features.weight.0", .. (dd_distiller_result).
 
         copy=False gives the library's own memory: the next step overwrites or frees it, so do not keep it."""
         found = _api.dd_tensor()
@@ -75,20 +78,20 @@ class Distiller(Bound):
         borrowed = Tensor(found, self._handle)
         return borrowed.copy() if copy else borrowed
 
-    def set_weight(self, module, weight):
+    def set_weight(self, module: str, weight: float) -> None:
         """Outer weight of "det", "denoising", "logits", "features", "prior" or "contrastive"."""
         lib.dd_distiller_set_weight(self._handle, module.encode(), weight)
 
-    def get_weight(self, module):
+    def get_weight(self, module: str) -> float:
         weight = ctypes.c_double()
         lib.dd_distiller_get_weight(self._handle, module.encode(), ctypes.byref(weight))
         return weight.value
 
-    def set_stream(self, stream):
+    def set_stream(self, stream: int | None) -> None:
         """The CUDA stream (its address, e.g. torch.cuda.current_stream().cuda_stream) of the following steps."""
         lib.dd_distiller_set_stream(self._handle, stream)
 
-    def set_mean(self, mean):
+    def set_mean(self, mean: Callable[[list[float]], Sequence[float]] | None) -> None:
         """mean(values) averages a list of numbers over all processes of a distributed run and returns them; None: one process.
 
             def mean(values):
@@ -118,7 +121,7 @@ class Distiller(Bound):
         lib.dd_distiller_set_mean(self._handle, function, None)
         self._handle.callbacks["mean"] = function
 
-    def set_trace(self, trace):
+    def set_trace(self, trace: Callable[[dict], Any] | None) -> None:
         """trace(pair) gets a dict for each matched pair after each good step (who taught whom); False ends it; None: off.
 
         An exception that it raises comes out of the step."""
@@ -138,11 +141,11 @@ class Distiller(Bound):
         lib.dd_distiller_set_trace(self._handle, function, None)
         self._handle.callbacks["trace"] = function
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Makes the distiller's own parameters for the bound tensors' widths; a step does so as well."""
         lib.dd_distiller_prepare(self._handle)
 
-    def named_parameters(self):
+    def named_parameters(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{name: (value, gradient)}: Tensors on the distiller's own memory, the same for its whole life. A step writes the
         gradient; the caller's optimiser updates the value in place."""
         count, name = ctypes.c_int32(), ctypes.c_char_p()
@@ -154,7 +157,7 @@ class Distiller(Bound):
             found[name.value.decode()] = Tensor(value, self._handle), Tensor(gradient, self._handle)
         return found
 
-    def parameters(self):
+    def parameters(self) -> list:
         """The same as torch.nn.Parameters for a torch optimiser: updated in place, and part of `loss.total`'s graph.
         They exist after the first call (or after bind and prepare)."""
         if not self._torch_parameters:
@@ -163,13 +166,15 @@ class Distiller(Bound):
                                       for name, (value, gradient) in self.named_parameters().items()}
         return [value for value, _ in self._torch_parameters.values()]
 
-    def close(self):
+    def close(self) -> None:
         super().close()
         self._torch_parameters = None
 
     # ---- on DETR-style dicts
 
-    def __call__(self, student, teacher, targets, image_sizes=None, prior=None, denoising=None, feature_padding=None):
+    def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], targets: Sequence[Mapping[str, Any]],
+                 image_sizes: Any = None, prior: Mapping[str, Any] | None = None, denoising: Mapping[str, Any] | None = None,
+                 feature_padding: Sequence[Any] | None = None) -> LossDict:
         """A step on the outputs of two detectors. Returns a LossDict.
 
         student, teacher, prior   {'pred_logits': [B,N,C], 'pred_boxes': [B,N,4], 'aux_outputs': [the same of earlier stages]}
@@ -180,8 +185,8 @@ class Distiller(Bound):
         denoising     {'logits': [L,B,Nd,C], 'boxes': .., 'match': [L,B,Nd]}
         feature_padding   a list of [B,H,W] masks, 1 = padded
 
-        torch: inputs that require gradients get them by loss.total.backward(); gradients are computed in this call already. NumPy
-        and others: gradients of the student's, prior and denoising inputs are in loss.grads."""
+        torch: inputs that require gradients get them by loss.total.backward(); gradients are computed in this call already.
+        NumPy and others: gradients of the student's, prior and denoising inputs are in loss.grads."""
         inputs = batch_inputs(student, teacher, targets, image_sizes, prior, denoising, feature_padding)
         before = dict(self._bound)
         try:

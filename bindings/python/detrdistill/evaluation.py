@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO's box metric."""
+from __future__ import annotations
+
 import ctypes
+from typing import Sequence
 
 from . import _api
 from ._library import create, lib
@@ -14,26 +17,27 @@ class CocoEval:
     def __init__(self):
         self._handle = create(_api.dd_eval, lib.dd_eval_free, lib.dd_eval_create)
 
-    def add_objects(self, image_id, boxes, labels, crowd=None, area=None):
+    def add_objects(self, image_id: int, boxes: Sequence, labels: Sequence[int], crowd: Sequence[int] | None = None,
+                    area: Sequence[float] | None = None) -> None:
         """Ground truth of an image: boxes [n,4], labels [n], crowd [n] 0 or 1, area [n] (default w*h)."""
         lib.dd_eval_add_objects(self._handle, image_id, len(labels), _doubles(_flat(boxes, len(labels))),
                                 _numbers(ctypes.c_int64, labels), None if crowd is None else _numbers(ctypes.c_uint8, crowd),
                                 None if area is None else _doubles(area))
 
-    def add_detections(self, image_id, boxes, labels, scores):
+    def add_detections(self, image_id: int, boxes: Sequence, labels: Sequence[int], scores: Sequence[float]) -> None:
         """Detections of an image: boxes [n,4], labels [n], scores [n]."""
         if len(scores) != len(labels):
             raise ValueError(f"{len(labels)} labels and {len(scores)} scores")
         lib.dd_eval_add_detections(self._handle, image_id, len(labels), _doubles(_flat(boxes, len(labels))),
                                    _numbers(ctypes.c_int64, labels), _doubles(scores))
 
-    def finish(self):
+    def finish(self) -> dict[str, float]:
         """{'AP': .., 'AP50': .., ..}; -1 where no object falls in."""
         numbers = (ctypes.c_double * len(NUMBERS))()
         lib.dd_eval_finish(self._handle, numbers)
         return dict(zip(NUMBERS, numbers))
 
-    def class_ap(self, label):
+    def class_ap(self, label: int) -> float:
         """AP of one class, after finish(); -1 without objects."""
         value = ctypes.c_double()
         lib.dd_eval_class(self._handle, label, ctypes.byref(value))

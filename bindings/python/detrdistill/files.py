@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named tensors in safetensors files."""
+from __future__ import annotations
+
 import ctypes
 import os
+from typing import Any, Mapping
 
 from . import _api
 from ._library import create, lib
 from ._tensor import Tensor, view
 
 
-def load(path):
+def load(path: str | os.PathLike) -> dict[str, Tensor]:
     """{name: Tensor} of a safetensors file, in file order. The file is mapped, not copied, and must not be changed while a
     tensor of it is in use."""
     handle = create(_api.dd_tensorfile, lib.dd_tensorfile_free, lib.dd_tensorfile_open, os.fsencode(path))
@@ -22,7 +25,7 @@ def load(path):
     return tensors
 
 
-def metadata(path, key):
+def metadata(path: str | os.PathLike, key: str) -> str:
     """A word of the file's metadata. NotFoundError (a KeyError) where it has none."""
     handle = create(_api.dd_tensorfile, lib.dd_tensorfile_free, lib.dd_tensorfile_open, os.fsencode(path))
     value = ctypes.c_char_p()
@@ -30,7 +33,7 @@ def metadata(path, key):
     return value.value.decode()
 
 
-def save(path, tensors, metadata=None):
+def save(path: str | os.PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
     """Writes {name: tensor} as a safetensors file, whole or not at all. Host tensors of any kind that bind() takes."""
     handle = create(_api.dd_tensorfile, lib.dd_tensorfile_free, lib.dd_tensorfile_create)
     for name, tensor in tensors.items():

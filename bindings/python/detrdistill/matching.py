@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bipartite matching: the bare assignment problem, predictions with objects, students with teachers."""
+from __future__ import annotations
+
 import array
 import ctypes
+from typing import Any, Mapping, Sequence
 
 from . import _api
 from ._library import create, lib
-from ._options import option_words
+from ._options import Option, option_words
 from ._tensor import NAMES, is_torch, loaded, view, with_leading_one
-from .context import Bound, shared_context
+from .context import Bound, Context, shared_context
 from .targets import join_targets
 
 
-def assign(cost, maximize=False):
+def assign(cost: Any, maximize: bool = False) -> tuple[Any, Any]:
     """Minimum-cost assignment, as scipy.optimize.linear_sum_assignment: (row_ind, col_ind), sorted by row.
 
     cost: a matrix [n, m]: NumPy (any strides and type), torch on the CPU, nested lists, anything with the buffer protocol.
@@ -80,22 +83,22 @@ class Matcher(Bound):
 
     _bind = staticmethod(lib.dd_matcher_bind)
 
-    def __init__(self, context=None, **options):
+    def __init__(self, context: Context | None = None, **options: Option) -> None:
         context = context or shared_context()
         self._bound = {}
         self._handle = create(_api.dd_matcher, lib.dd_matcher_free, lib.dd_matcher_create, context._handle,
                               option_words(options), parent=context._handle)
 
-    def run(self):
+    def run(self) -> None:
         lib.dd_matcher_run(self._handle)
 
-    def count(self):
+    def count(self) -> tuple[int, int]:
         """(pairs of stages, images) of the last run."""
         stages, images = ctypes.c_int32(), ctypes.c_int32()
         lib.dd_matcher_count(self._handle, ctypes.byref(stages), ctypes.byref(images))
         return stages.value, images.value
 
-    def get(self, stage, image):
+    def get(self, stage: int, image: int) -> tuple[Any, float]:
         """(match, cost): match[i] is the object or teacher query of student query i, or -1; an int32 array, a copy."""
         match, count, cost = ctypes.POINTER(ctypes.c_int32)(), ctypes.c_int64(), ctypes.c_double()
         lib.dd_matcher_get(self._handle, stage, image, ctypes.byref(match), ctypes.byref(count), ctypes.byref(cost))
@@ -104,7 +107,8 @@ class Matcher(Bound):
         return (numpy.array(copied, dtype=numpy.int32) if numpy is not None else copied), cost.value
 
 
-def match(outputs, targets, image_sizes=None, context=None, family="conditional-detr", **options):
+def match(outputs: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], image_sizes: Any = None,
+          context: Context | None = None, family: str = "conditional-detr", **options: Option) -> list[tuple[Any, Any]]:
     """Drop-in for the forward of a DETR HungarianMatcher with focal class cost.
 
     outputs      {'pred_logits': [B,N,C], 'pred_boxes': [B,N,4] (cx,cy,w,h in 0..1)}; other keys are ignored

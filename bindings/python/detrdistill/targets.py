@@ -6,14 +6,15 @@ from ._tensor import Tensor, describe, is_torch, loaded
 
 
 def join_targets(targets):
-    """[{'labels': [G_b], 'boxes': [G_b,4], 'iscrowd' or 'crowd' (optional): [G_b]}, ..] -> gt.boxes, gt.labels, gt.offsets, gt.crowd."""
+    """[{'labels': [G_b], 'boxes': [G_b,4], 'iscrowd' or 'crowd' (optional): [G_b]}, ..] -> the gt.* tensors by name."""
     labels = [target["labels"] for target in targets]
     boxes = [target["boxes"] for target in targets]
     crowd = [target.get("crowd", target.get("iscrowd")) for target in targets]
     offsets = [0]
     for each in labels:
         offsets.append(offsets[-1] + len(each))
-    named = {"gt.boxes": _join(boxes, "float", 4), "gt.labels": _join(labels, "integer"), "gt.offsets": array.array("q", offsets)}
+    named = {"gt.boxes": _join(boxes, "float", 4), "gt.labels": _join(labels, "integer"),
+             "gt.offsets": array.array("q", offsets)}
     if all(each is not None for each in crowd) and crowd:
         named["gt.crowd"] = _join(crowd, "flag")
     return named
@@ -30,7 +31,8 @@ def _join(parts, kind, width=None):
         return joined.to(torch.int64 if kind == "integer" else torch.uint8)
     if numpy is not None:
         parts = [numpy.asarray(part) for part in parts]
-        joined = numpy.concatenate([part.reshape(-1, width) if width else part.reshape(-1) for part in parts] or [numpy.empty(0)])
+        shape = (-1, width) if width else (-1,)
+        joined = numpy.concatenate([part.reshape(shape) for part in parts] or [numpy.empty(0)])
         if kind == "float":
             return joined if joined.dtype in (numpy.float32, numpy.float64) else joined.astype(numpy.float64)
         return joined.astype(numpy.int64 if kind == "integer" else numpy.uint8)
