@@ -337,6 +337,8 @@ static dd_status step(dd_distiller *d)
     dd_status status = compute_modules(d);
     if (status == DD_OK)
         status = ddi_terms_fetch(d);
+    if (status == DD_OK)
+        status = ddi_gradients_check(d);
     bool delivering = status == DD_OK;
     if (status == DD_OK)
         status = ddi_gradients_deliver(d);

@@ -108,8 +108,8 @@ struct dd_distiller {
     /* of the step in hand */
     int32_t dtype, images, levels, topk;
     bool active[DDI_MODULES];
-    bool replaced[IN_COUNT]; /* the input had non-finite numbers, which were replaced */
-    bool written[IN_COUNT];  /* the gradient has been written in this step: add to it */
+    bool replaced[IN_COUNT];                      /* the input had non-finite numbers, which were replaced */
+    bool written[IN_COUNT];                       /* the gradient has been written in this step: add to it */
     double norm[NORM_COUNT], local_pairs, groups; /* groups: of the denoising block */
     ddi_predictions student, teacher, prior, denoising;
     ddi_objects objects;
@@ -147,6 +147,8 @@ void ddi_distiller_name_inputs(dd_distiller *distiller);
  * already. */
 void *ddi_gradient_target(dd_distiller *distiller, int32_t i, int32_t *accumulate);
 dd_status ddi_gradients_stage(dd_distiller *distiller);
+/* Finite inputs may still give gradients that are not: those are not delivered. */
+dd_status ddi_gradients_check(dd_distiller *distiller);
 dd_status ddi_gradients_deliver(dd_distiller *distiller);
 /* After a failure in the middle: no bound gradient is left half written. Those that are staged in other memory were not touched
  * before `delivering`. */

@@ -30,6 +30,30 @@ dd_status ddi_gradients_stage(dd_distiller *d)
     return DD_OK;
 }
 
+dd_status ddi_gradients_check(dd_distiller *d)
+{
+    d->scan.count = 0;
+    for (int32_t i = 0; i < IN_WITH_GRADIENT; i++)
+        if (d->input[IN_GRADIENTS + i].bound && d->written[i])
+            ddi_finite_add(&d->scan, &d->input[IN_GRADIENTS + i], -1, -1);
+    for (int32_t i = 0; i < d->parameter_count; i++) {
+        ddi_input *grad = &d->input[IN_GRADIENTS + d->parameter[i].input];
+        if (d->input[d->parameter[i].input].bound)
+            continue;
+        grad->tensor = d->parameter[i].view;
+        grad->data = d->parameter[i].grad.data;
+        ddi_finite_add(&d->scan, grad, -1, -1);
+    }
+    DDI_TRY(ddi_finite_search(&d->exec, &d->scan, 1, d->dtype));
+    const int64_t *first = d->scan.host.data;
+    for (int32_t i = 0; i < d->scan.count; i++)
+        if (first[i] >= 0)
+            return ddi_fail(DD_ERR_NONFINITE, d->scan.input[i]->name,
+                            "%s overflowed: an input is finite but too large; all bound gradients were set to zero",
+                            d->scan.input[i]->name);
+    return DD_OK;
+}
+
 dd_status ddi_gradients_deliver(dd_distiller *d)
 {
     for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {

@@ -40,7 +40,7 @@ static dd_status refuse(const ddi_finite_scan *scan, int32_t i, int64_t first, i
     return DD_ERR_NONFINITE;
 }
 
-static dd_status scan_all(ddi_exec *x, ddi_finite_scan *scan, int32_t images, int32_t dtype)
+dd_status ddi_finite_search(ddi_exec *x, ddi_finite_scan *scan, int32_t images, int32_t dtype)
 {
     size_t firsts = (size_t)scan->count * 8, bytes = firsts + (size_t)scan->count * (size_t)images * 4;
     DDI_TRY(ddi_buffer_reserve(x, &scan->device, bytes, true, "the search for NaN"));
@@ -65,7 +65,7 @@ static dd_status scan_all(ddi_exec *x, ddi_finite_scan *scan, int32_t images, in
 dd_status ddi_finite_check(ddi_exec *x, ddi_finite_scan *scan, ddi_objects *o, int32_t dtype, ddi_nonfinite policy,
                            bool *replaced)
 {
-    DDI_TRY(scan_all(x, scan, o->images, dtype));
+    DDI_TRY(ddi_finite_search(x, scan, o->images, dtype));
     const int64_t *first = scan->host.data;
     const int32_t *flags = (const int32_t *)(first + scan->count);
     for (int32_t i = 0; i < scan->count; i++) {

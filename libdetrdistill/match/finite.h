@@ -20,6 +20,9 @@ typedef struct ddi_finite_scan {
  * query_dim: the dimension that counts queries, or -1. */
 void ddi_finite_add(ddi_finite_scan *scan, ddi_input *input, int32_t image_dim, int32_t query_dim);
 
+/* Runs the search and waits: scan->host has the first bad element of each input (-1: none), then flags by image. */
+dd_status ddi_finite_search(ddi_exec *exec, ddi_finite_scan *scan, int32_t images, int32_t dtype);
+
 /* Scans all (waits for the device). Policy error: the first bad tensor is an error that names where. skip: image_use of bad
  * images becomes 0; in a tensor without images it is an error, too. skip and clamp: bad tensors are staged anew with their bad
  * numbers replaced; `replaced` (a flag for each input, in the order of adding) tells which. */

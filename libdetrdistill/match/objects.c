@@ -147,18 +147,27 @@ static void keep(ddi_objects *o, void *boxes, size_t real, int32_t from, int32_t
 static void compact(ddi_objects *o, const int32_t *crowd, void *boxes, size_t real)
 {
     int32_t kept = 0, start = 0;
-    o->most = 0;
     for (int32_t b = 0; b < o->images; b++) {
-        int32_t end = o->offsets[b + 1], first = kept;
+        int32_t end = o->offsets[b + 1];
         for (int32_t g = start; g < end; g++)
             if (o->image_use[b] && !(crowd && crowd[g]))
                 keep(o, boxes, real, g, kept++);
         start = end;
         o->offsets[b + 1] = kept;
-        if (kept - first > o->most)
-            o->most = kept - first;
     }
     o->count = kept;
+}
+
+/* Objects of the fullest image, left out or not: denoising slots were made for all. */
+static void count_most(ddi_objects *o, const int32_t *crowd)
+{
+    for (int32_t b = 0; b < o->images; b++) {
+        int32_t objects = 0;
+        for (int32_t g = o->offsets[b]; g < o->offsets[b + 1]; g++)
+            objects += !(crowd && crowd[g]);
+        if (objects > o->most)
+            o->most = objects;
+    }
 }
 
 static dd_status read_objects(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs *in, int32_t classes, int32_t dtype,
@@ -175,11 +184,14 @@ static dd_status read_objects(ddi_exec *x, ddi_objects *o, const ddi_objects_inp
         for (int32_t g = o->offsets[b]; g < o->offsets[b + 1]; g++)
             o->original[g] = g - o->offsets[b];
     o->count = (int32_t)total;
-    if (!in->crowd->bound)
+    if (!in->crowd->bound) {
+        count_most(o, NULL);
         return DD_OK;
+    }
     DDI_TRY(ddi_input_expect(in->crowd, 1, (int64_t[]){total}));
     DDI_TRY(ddi_buffer_reserve(x, &x->host_bytes, (size_t)total * 4, false, "crowd flags"));
     DDI_TRY(ddi_input_to_host(x, in->crowd, x->host_bytes.data));
+    count_most(o, x->host_bytes.data);
     compact(o, x->host_bytes.data, boxes, (size_t)dd_dtype_size(dtype));
     return DD_OK;
 }
@@ -201,7 +213,7 @@ dd_status ddi_objects_read(ddi_exec *x, ddi_objects *o, const ddi_objects_inputs
     o->bytes = l.bytes;
     o->dtype = dtype;
     o->images = images;
-    o->count = 0;
+    o->count = o->most = 0;
     o->labels = (int32_t *)(h + l.labels);
     o->offsets = (int32_t *)(h + l.offsets);
     o->original = (int32_t *)(h + l.original);

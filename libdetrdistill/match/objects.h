@@ -15,7 +15,7 @@ typedef struct ddi_objects {
     int32_t images, count; /* count: objects that are kept */
     /* host */
     int32_t *labels, *offsets, *original; /* original[g]: index in its image before crowd boxes were dropped */
-    int32_t most;                         /* objects of the fullest image */
+    int32_t most;                         /* objects of the fullest image, also of one that is left out */
     /* device (host backends: the same memory) */
     void *d_boxes, *d_sizes;
     int32_t *d_labels, *d_offsets;
