@@ -9,53 +9,57 @@
 #define SIMILARITY_FLOOR 0.01f
 #define MAP_ROWS 8 /* query rows that go through the features together */
 
-/* <row r, F(:,p)> for R rows and `count` positions, added to dots[r][p]; 4 channels of F at a time. R is a constant where
- * this is inlined. */
-INLINE void add_dots(int R, const float *rows, int64_t row_step, const float *features, int64_t P, int64_t count, float *dots)
+/* dots[r][p] += <row r, F(:,p)> over 4 channels, for R rows and `count` positions; squares[p] += |F(:,p)|^2 if `squared`.
+ * R and `squared` are constants where this is inlined. Two vectors of positions share each number of a row. `next`: to the four
+ * channels after these, which are asked for by hand (they start in other pages). */
+INLINE void add_dots(int R, bool squared, const float *rows, int64_t row_step, const float *features, int64_t P, int64_t next,
+                     int64_t count, float *dots, float *squares)
 {
-    for (int64_t p = 0; p < count; p += VW) {
-        const int64_t lanes = count - p;
-        vf f[4];
+    for (int64_t p = 0; p < count; p += 2 * VW) {
+        const int64_t lanes = count - p, more = lanes > VW ? lanes - VW : 0;
+        vf f[4], h[4];
         for (int k = 0; k < 4; k++) {
+            _mm_prefetch((const char *)(features + next + k * P + p), _MM_HINT_T0);
+            _mm_prefetch((const char *)(features + next + k * P + p + VW), _MM_HINT_T0);
             f[k] = v_load_n(features + k * P + p, lanes);
+            h[k] = v_load_n(features + k * P + p + VW, more);
         }
-        for (int r = 0; r < R; r++) {
-            vf sum = v_load(dots + r * FEATURE_PIECE + p);
+        for (int r = 0; r < R + squared; r++) {
+            float *at = r < R ? dots + r * FEATURE_PIECE + p : squares + p;
+            vf low = v_load(at), high = v_load(at + VW);
             for (int k = 0; k < 4; k++) {
-                sum = v_fma(v_set(rows[r * row_step + k]), f[k], sum);
+                const vf x = v_set(r < R ? rows[r * row_step + k] : 0);
+                low = v_fma(r < R ? x : f[k], f[k], low);
+                high = v_fma(r < R ? x : h[k], h[k], high);
             }
-            v_store(dots + r * FEATURE_PIECE + p, sum);
+            v_store(at, low);
+            v_store(at + VW, high);
         }
     }
 }
 
-static void add_dots_of(int R, const float *rows, int64_t row_step, const float *features, int64_t P, int64_t count,
-                        float *dots)
+static void add_dots_of(int R, const float *rows, int64_t row_step, const float *features, int64_t P, int64_t next,
+                        int64_t count, float *dots, float *squares)
 {
-    switch (R) {
-    case 1:
-        add_dots(1, rows, row_step, features, P, count, dots);
+    switch (squares ? R + MAP_ROWS : R) {
+#define ADD_DOTS(n)                                                                                                            \
+    case n:                                                                                                                    \
+        add_dots(n, false, rows, row_step, features, P, next, count, dots, NULL);                                              \
+        break;                                                                                                                 \
+    case n + MAP_ROWS:                                                                                                         \
+        add_dots(n, true, rows, row_step, features, P, next, count, dots, squares);                                            \
         break;
-    case 2:
-        add_dots(2, rows, row_step, features, P, count, dots);
-        break;
-    case 3:
-        add_dots(3, rows, row_step, features, P, count, dots);
-        break;
-    case 4:
-        add_dots(4, rows, row_step, features, P, count, dots);
-        break;
-    case 5:
-        add_dots(5, rows, row_step, features, P, count, dots);
-        break;
-    case 6:
-        add_dots(6, rows, row_step, features, P, count, dots);
-        break;
-    case 7:
-        add_dots(7, rows, row_step, features, P, count, dots);
-        break;
+        ADD_DOTS(1)
+        ADD_DOTS(2)
+        ADD_DOTS(3)
+        ADD_DOTS(4)
+        ADD_DOTS(5)
+        ADD_DOTS(6)
+        ADD_DOTS(7)
+        ADD_DOTS(8)
+#undef ADD_DOTS
     default:
-        add_dots(8, rows, row_step, features, P, count, dots);
+        break;
     }
 }
 
@@ -99,12 +103,12 @@ static void dots_in_float(const map_rows *rows, int64_t first, int64_t R, const 
         const int64_t channels = minimum(4, d - c);
         const float *f = features + c * P;
         if (channels == 4) {
-            add_dots_of((int)R, rows->row + first * rows->width + c, rows->width, f, P, count, dots);
+            add_dots_of((int)R, rows->row + first * rows->width + c, rows->width, f, P, c + 8 <= d ? 4 * P : 0, count, dots,
+                        squares);
+            continue;
         }
         for (int64_t k = 0; k < channels; k++) {
-            if (channels < 4) {
-                add_single_channel(rows, first, R, c + k, f + k * P, count, dots);
-            }
+            add_single_channel(rows, first, R, c + k, f + k * P, count, dots);
             if (squares) {
                 add_squares(f + k * P, count, squares);
             }
@@ -408,35 +412,46 @@ typedef struct feature_job {
     double *terms; /* [L, B, pieces] */
 } feature_job;
 
-/* distance[p] += (T - S)^2 */
-static void add_distance(const float *teacher, const float *student, int64_t count, double *distance)
+/* One channel of a piece of positions. */
+typedef struct channel {
+    const float *teacher, *student;
+    float *g;            /* or NULL */
+    const float *factor; /* of the gradient, [positions] */
+    double *distance;    /* [positions] */
+    int64_t next;        /* elements to the next channel */
+} channel;
+
+/* VW positions: distance += (T - S)^2, g = factor (S - T). The next channel is asked for by hand: it starts in another page,
+ * where the processor does not look by itself. */
+INLINE void channel_step(const channel *c, int64_t p, int64_t lanes, bool stream)
 {
-    const vd minus_one = vd_from(v_set(-1));
-    for (int64_t p = 0; p < count; p += VW) {
-        const vd t = vd_from(v_load_n(teacher + p, count - p)), s = vd_from(v_load_n(student + p, count - p));
-        const vd difference = vd_fma(s, minus_one, t);
-        vd_store(distance + p, vd_fma(difference, difference, vd_load(distance + p)));
+    _mm_prefetch((const char *)(c->teacher + c->next + p), _MM_HINT_T0);
+    _mm_prefetch((const char *)(c->student + c->next + p), _MM_HINT_T0);
+    const vf t = v_load_n(c->teacher + p, lanes), s = v_load_n(c->student + p, lanes);
+    const vd difference = vd_fma(vd_from(t), vd_from(v_set(-1)), vd_from(s));
+    double *at = c->distance + p;
+    vd_store_n(at, vd_fma(difference, difference, vd_load_n(at, lanes)), lanes);
+    if (c->g && stream) {
+        v_stream(c->g + p, v_mul(v_load_n(c->factor + p, lanes), v_sub(s, t)));
+    } else if (c->g) {
+        v_store_n(c->g + p, v_mul(v_load_n(c->factor + p, lanes), v_sub(s, t)), lanes);
     }
 }
 
-/* g = factor (S - T) */
-static void put_feature_gradient(const float *teacher, const float *student, const float *factor, int64_t count, bool stream,
-                                 float *g)
+static void channel_distance(const channel *c, int64_t count, bool stream)
 {
     int64_t p = 0;
-    if (stream) {
-        const int64_t head = minimum(count, (int64_t)(-(uintptr_t)g / sizeof *g % VW));
-        if (head > 0) {
-            const vf difference = v_sub(v_load_n(student, head), v_load_n(teacher, head));
-            v_store_n(g, v_mul(v_load_n(factor, head), difference), head);
+    if (stream && c->g) {
+        p = minimum(count, (int64_t)(-(uintptr_t)c->g / sizeof *c->g % VW));
+        if (p > 0) {
+            channel_step(c, 0, p, false);
         }
-        for (p = head; p + VW <= count; p += VW) {
-            v_stream(g + p, v_mul(v_load(factor + p), v_sub(v_load(student + p), v_load(teacher + p))));
+        for (; p + VW <= count; p += VW) {
+            channel_step(c, p, VW, true);
         }
     }
     for (; p < count; p += VW) {
-        const vf difference = v_sub(v_load_n(student + p, count - p), v_load_n(teacher + p, count - p));
-        v_store_n(g + p, v_mul(v_load_n(factor + p, count - p), difference), count - p);
+        channel_step(c, p, count - p, false);
     }
 }
 
@@ -453,12 +468,14 @@ static void feature_loss_piece(void *arg, int64_t i)
         factor[p] = (float)(op->grad_scale * 2 * ((const float *)op->sum)[b * op->P + begin + p] / positions);
     }
     for (int64_t c = 0; c < op->d; c++) {
-        const float *teacher = (const float *)op->teacher + at + c * op->P,
-                    *student = (const float *)op->student + at + c * op->P;
-        add_distance(teacher, student, count, distance);
-        if (op->g_student) {
-            put_feature_gradient(teacher, student, factor, count, job->stream, (float *)op->g_student + at + c * op->P);
-        }
+        const int64_t row = at + c * op->P;
+        const channel ch = {(const float *)op->teacher + row,
+                            (const float *)op->student + row,
+                            op->g_student ? (float *)op->g_student + row : NULL,
+                            factor,
+                            distance,
+                            op->P};
+        channel_distance(&ch, count, job->stream);
     }
     for (int64_t l = 0; l < op->L; l++) {
         const float *weight = (const float *)op->weight + (l * op->B + b) * op->P + begin;

@@ -486,6 +486,28 @@ INLINE vd vd_set(double x)
     return vd_add(vd_from(v_set(high)), vd_from(v_set(low)));
 }
 
+/* The first n of VW doubles. */
+INLINE vd vd_load_n(const double *p, int64_t n)
+{
+    double some[VW] = {0};
+    if (n >= VW) {
+        return vd_load(p);
+    }
+    memcpy(some, p, (size_t)n * sizeof *p);
+    return vd_load(some);
+}
+
+INLINE void vd_store_n(double *p, vd x, int64_t n)
+{
+    double some[VW];
+    if (n >= VW) {
+        vd_store(p, x);
+        return;
+    }
+    vd_store(some, x);
+    memcpy(p, some, (size_t)n * sizeof *p);
+}
+
 INLINE int64_t minimum(int64_t a, int64_t b)
 {
     return a < b ? a : b;
