@@ -22,7 +22,7 @@ typedef void (*dd_log_fn)(void *user, int32_t level, const char *line);
 typedef void *(*dd_alloc_fn)(void *user, uint64_t bytes);
 typedef void (*dd_free_fn)(void *user, void *memory);
 
-/* Makes a context. `options` is NULL or "key=value" words (dd_context_help lists them):
+/* Makes a context. `options` is NULL or "key=value" words (dd_options_help("context") lists them):
  *   device=cpu|cuda|cuda:N|ref   threads=0..256 (0: all cores)   seed=0..2^63-1
  *   isa=auto|none|avx2|avx512 (an upper bound, for tests)   modules=DIR (where backend modules are looked for first)
  * Errors: ARGUMENT, OPTION, DEVICE (no such device; module not found or refused, with the reason), NOMEM.

@@ -198,7 +198,7 @@ dd_status dd_context_set_log(dd_context *context, dd_log_fn log, void *user, int
     return leave(context, DD_OK);
 }
 
-void ddi_log(const dd_context *context, int32_t level, const char *format, ...)
+void ddi_log_line(const dd_context *context, int32_t level, const char *format, ...)
 {
     dd_log_fn log = __atomic_load_n(&context->log, __ATOMIC_SEQ_CST);
     if (!log || level > context->log_level)

@@ -49,7 +49,7 @@ const dd_kernel *ddi_core_kernels(int32_t *count);
 
 dd_context *ddi_context_reference(dd_context *context);
 void ddi_context_release(dd_context *context);
-void ddi_log(const dd_context *context, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void ddi_log_line(const dd_context *context, int32_t level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Device memory (host memory on host backends), counted. NULL: none. */
 void *ddi_device_alloc(dd_context *context, size_t bytes);

@@ -81,6 +81,8 @@ static dd_status take(dd_distiller *d, int32_t i, int32_t dims, const int64_t *s
             return status;
         }
         d->parameter_count++;
+        ddi_log_line(d->exec.context, DD_LOG_INFO, "made parameter %s, %lld numbers", in->name,
+                     (long long)(shape[0] * (dims > 1 ? shape[1] : 1)));
     }
     if (p->view.dtype != d->dtype || p->view.shape[0] != shape[0] || (dims > 1 && p->view.shape[1] != shape[1]))
         return ddi_fail(DD_ERR_SHAPE, in->name,

@@ -77,6 +77,8 @@ dd_status ddi_finite_check(ddi_exec *x, ddi_finite_scan *scan, ddi_objects *o, i
         for (int32_t b = 0; b < o->images && policy == DDI_NONFINITE_SKIP; b++)
             if (flags[(int64_t)i * o->images + b])
                 o->image_use[b] = 0;
+        ddi_log_line(x->context, DD_LOG_WARNING, "%s has NaN or infinity, first at element %lld: %s", scan->input[i]->name,
+                     (long long)first[i], policy == DDI_NONFINITE_SKIP ? "its images are left out" : "replaced");
         DDI_TRY(ddi_input_stage(x, scan->input[i], dtype, true));
     }
     return DD_OK;

@@ -467,6 +467,8 @@ static void deep_json(void **state)
 {
     size_t depth = 1000000;
     char *header = malloc(depth + 6);
+    if (!header)
+        fail_msg("no memory for the header");
     memcpy(header, "{\"a\":", 5);
     memset(header + 5, '[', depth);
     write_file(header, depth + 5, 0);
@@ -483,6 +485,8 @@ static void deep_json(void **state)
 static void write_many(int count, int name_bytes)
 {
     char *header = malloc((size_t)count * 80 + (size_t)name_bytes + 80);
+    if (!header)
+        fail_msg("no memory for the header");
     size_t size = (size_t)sprintf(header, "{");
     for (int i = 0; i < count; i++)
         size += (size_t)sprintf(header + size, "%s\"%0*d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
