@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Names and versions of the libraries that this build of the module uses. */
-#include "backend/cpu/device.h"
+#include "backend/cpu/libraries.h"
 
 #include <stdio.h>
 #include <string.h>

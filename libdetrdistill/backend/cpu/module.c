@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The entry of libdetrdistill-cpu.so: device functions and the table of kernels. */
-#include "backend/cpu/device.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/libraries.h"
 #include "backend/cpu/parallel.h"
 #if CPU_HAVE_ONEDNN
 #include "backend/cpu/onednn.h"
 #endif
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static int32_t cpu_isa(void)
@@ -41,32 +40,25 @@ static dd_status cpu_device_open(int32_t index, void **device, char *text, size_
         snprintf(text, text_size, "there is one CPU device, number 0");
         return DD_ERR_DEVICE;
     }
-    cpu_device *d = calloc(1, sizeof *d);
-    if (!d) {
-        snprintf(text, text_size, "out of memory");
-        return DD_ERR_NOMEM;
-    }
 #if CPU_HAVE_ONEDNN
-    d->matmuls = cpu_matmul_cache_create();
-    if (!d->matmuls) {
+    if (cpu_onednn_open() != DD_OK) {
         snprintf(text, text_size, "oneDNN did not start");
-        free(d);
         return DD_ERR_BACKEND;
     }
 #endif
     char libraries[128] = "";
     cpu_libraries_describe(libraries, sizeof libraries);
     snprintf(text, text_size, "%s%s", libraries, cpu_isa() == DD_ISA_AVX512 ? "AVX-512" : "AVX2");
-    *device = d;
+    static int32_t the_device; /* nothing is kept by device */
+    *device = &the_device;
     return DD_OK;
 }
 
 static void cpu_device_close(void *device)
 {
 #if CPU_HAVE_ONEDNN
-    cpu_matmul_cache_free(((cpu_device *)device)->matmuls);
+    cpu_onednn_close();
 #endif
-    free(device);
 }
 
 static dd_status cpu_copy(void *device, void *stream, void *dst, const void *src, size_t bytes, int32_t kind)

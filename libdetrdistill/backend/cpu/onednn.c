@@ -2,13 +2,11 @@
  * Matrix products by oneDNN. Every part of a product is a primitive of its own that runs on one thread; primitives are kept
  * by shape, the least recently used goes first. */
 #include "backend/cpu/onednn.h"
-#include "backend/cpu/device.h"
 #include "backend/cpu/matmul_grid.h"
 
 #include <oneapi/dnnl/dnnl.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { CACHE_ENTRIES = 64, PART_SHAPES = 4 };
@@ -30,30 +28,14 @@ typedef struct entry {
     int32_t users; /* calls that run it now */
 } entry;
 
-struct cpu_matmul_cache {
-    pthread_mutex_t lock;
-    dnnl_engine_t engine;
+/* One for the process: there is one CPU device. */
+static struct matmul_cache {
+    pthread_mutex_t lock; /* of all below */
+    dnnl_engine_t engine; /* NULL: closed */
+    int64_t opened;
     uint64_t clock;
     entry entries[CACHE_ENTRIES];
-};
-
-cpu_matmul_cache *cpu_matmul_cache_create(void)
-{
-    cpu_matmul_cache *cache = calloc(1, sizeof *cache);
-    if (!cache) {
-        return NULL;
-    }
-    if (pthread_mutex_init(&cache->lock, NULL) != 0) {
-        free(cache);
-        return NULL;
-    }
-    if (dnnl_engine_create(&cache->engine, dnnl_cpu, 0) != dnnl_success) {
-        pthread_mutex_destroy(&cache->lock);
-        free(cache);
-        return NULL;
-    }
-    return cache;
-}
+} cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Frees what an entry holds, also where it was made in part. */
 static void clear_entry(entry *e)
@@ -70,17 +52,26 @@ static void clear_entry(entry *e)
     memset(e, 0, sizeof *e);
 }
 
-void cpu_matmul_cache_free(cpu_matmul_cache *cache)
+dd_status cpu_onednn_open(void)
 {
-    if (!cache) {
-        return;
+    pthread_mutex_lock(&cache.lock);
+    const bool good = cache.engine || dnnl_engine_create(&cache.engine, dnnl_cpu, 0) == dnnl_success;
+    cache.opened += good;
+    pthread_mutex_unlock(&cache.lock);
+    return good ? DD_OK : DD_ERR_BACKEND;
+}
+
+void cpu_onednn_close(void)
+{
+    pthread_mutex_lock(&cache.lock);
+    if (--cache.opened == 0) {
+        for (int i = 0; i < CACHE_ENTRIES; i++) {
+            clear_entry(&cache.entries[i]);
+        }
+        dnnl_engine_destroy(cache.engine);
+        cache.engine = NULL;
     }
-    for (int i = 0; i < CACHE_ENTRIES; i++) {
-        clear_entry(&cache->entries[i]);
-    }
-    dnnl_engine_destroy(cache->engine);
-    pthread_mutex_destroy(&cache->lock);
-    free(cache);
+    pthread_mutex_unlock(&cache.lock);
 }
 
 static bool describe(dnnl_memory_desc_t *desc, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride)
@@ -114,17 +105,18 @@ static bool keep_scratch_size(entry *e, const_dnnl_primitive_desc_t plan)
 }
 
 /* oneDNN plans for as many threads as it may use when it is asked: one, inside cpu_parallel_for. */
-static bool make_entry(dnnl_engine_t engine, const part_shape *shape, entry *e)
+static bool make_entry(const part_shape *shape, entry *e)
 {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t after = NULL;
     dnnl_primitive_desc_t plan = NULL;
     memset(e, 0, sizeof *e);
     e->shape = *shape;
-    const bool made = describe_part(e, shape) && dnnl_primitive_attr_create(&attributes) == dnnl_success &&
-                      dnnl_post_ops_create(&after) == dnnl_success && set_attributes(attributes, after, shape->add) &&
-                      dnnl_matmul_primitive_desc_create(&plan, engine, e->a, e->b, e->bias, e->c, attributes) == dnnl_success &&
-                      keep_scratch_size(e, plan) && dnnl_primitive_create(&e->primitive, plan) == dnnl_success;
+    const bool made =
+        describe_part(e, shape) && dnnl_primitive_attr_create(&attributes) == dnnl_success &&
+        dnnl_post_ops_create(&after) == dnnl_success && set_attributes(attributes, after, shape->add) &&
+        dnnl_matmul_primitive_desc_create(&plan, cache.engine, e->a, e->b, e->bias, e->c, attributes) == dnnl_success &&
+        keep_scratch_size(e, plan) && dnnl_primitive_create(&e->primitive, plan) == dnnl_success;
     if (plan) {
         dnnl_primitive_desc_destroy(plan);
     }
@@ -141,11 +133,11 @@ static bool make_entry(dnnl_engine_t engine, const part_shape *shape, entry *e)
 }
 
 /* The entry of a shape, in use; NULL: not to be had, try another kernel. Called with the lock held. */
-static entry *find_entry(cpu_matmul_cache *cache, const part_shape *shape)
+static entry *find_entry(const part_shape *shape)
 {
     entry *oldest = NULL;
     for (int i = 0; i < CACHE_ENTRIES; i++) {
-        entry *e = &cache->entries[i];
+        entry *e = &cache.entries[i];
         if (e->primitive && memcmp(&e->shape, shape, sizeof *shape) == 0) {
             return e;
         }
@@ -155,14 +147,13 @@ static entry *find_entry(cpu_matmul_cache *cache, const part_shape *shape)
     }
     if (oldest) {
         clear_entry(oldest);
-        oldest = make_entry(cache->engine, shape, oldest) ? oldest : NULL;
+        oldest = make_entry(shape, oldest) ? oldest : NULL;
     }
     return oldest;
 }
 
 typedef struct matmul_job {
     const dd_op_matmul *op;
-    cpu_matmul_cache *cache;
     matmul_grid grid;
     entry *entry[PART_SHAPES]; /* whole parts, then those of the last rows, columns, both */
     unsigned char *scratch;    /* of each part */
@@ -191,58 +182,57 @@ static part_shape shape_of(const dd_op_matmul *op, const matmul_grid *g, int kin
 static void take_entries(void *arg, int64_t unused)
 {
     matmul_job *job = arg;
-    pthread_mutex_lock(&job->cache->lock);
+    pthread_mutex_lock(&cache.lock);
     for (int kind = 0; kind < PART_SHAPES; kind++) {
         const part_shape shape = shape_of(job->op, &job->grid, kind);
-        entry *e = find_entry(job->cache, &shape);
+        entry *e = find_entry(&shape);
         if (e) {
             e->users++;
-            e->last_use = ++job->cache->clock;
+            e->last_use = ++cache.clock;
             job->scratch_bytes = e->scratch_bytes > job->scratch_bytes ? e->scratch_bytes : job->scratch_bytes;
         }
         job->failed |= !e;
         job->entry[kind] = e;
     }
-    pthread_mutex_unlock(&job->cache->lock);
+    pthread_mutex_unlock(&cache.lock);
 }
 
 static void give_back_entries(matmul_job *job)
 {
-    pthread_mutex_lock(&job->cache->lock);
+    pthread_mutex_lock(&cache.lock);
     for (int kind = 0; kind < PART_SHAPES; kind++) {
         if (job->entry[kind]) {
             job->entry[kind]->users--;
         }
     }
-    pthread_mutex_unlock(&job->cache->lock);
+    pthread_mutex_unlock(&cache.lock);
 }
 
 /* Wraps caller's memory for one call. */
-static bool wrap(dnnl_exec_arg_t *arg, int id, const_dnnl_memory_desc_t desc, dnnl_engine_t engine, const void *memory)
+static bool wrap(dnnl_exec_arg_t *arg, int id, const_dnnl_memory_desc_t desc, const void *memory)
 {
     arg->arg = id;
     arg->memory = NULL;
-    return dnnl_memory_create(&arg->memory, desc, engine, (void *)(uintptr_t)memory) == dnnl_success;
+    return dnnl_memory_create(&arg->memory, desc, cache.engine, (void *)(uintptr_t)memory) == dnnl_success;
 }
 
 static bool run_part(const matmul_job *job, const entry *e, const matmul_part *p, void *scratch)
 {
     const dd_op_matmul *op = job->op;
     const float *bias = op->bias ? (const float *)op->bias + (op->bias_rows ? p->m : p->n) : NULL;
-    dnnl_engine_t engine = job->cache->engine;
     dnnl_exec_arg_t arg[5] = {{0, NULL}};
     dnnl_stream_t stream = NULL;
     int count = 3;
-    bool good = wrap(&arg[0], DNNL_ARG_SRC, e->a, engine, (const float *)op->a + part_of_a(op, p)) &&
-                wrap(&arg[1], DNNL_ARG_WEIGHTS, e->b, engine, (const float *)op->b + part_of_b(op, p)) &&
-                wrap(&arg[2], DNNL_ARG_DST, e->c, engine, (const float *)op->c + part_of_c(op, p));
+    bool good = wrap(&arg[0], DNNL_ARG_SRC, e->a, (const float *)op->a + part_of_a(op, p)) &&
+                wrap(&arg[1], DNNL_ARG_WEIGHTS, e->b, (const float *)op->b + part_of_b(op, p)) &&
+                wrap(&arg[2], DNNL_ARG_DST, e->c, (const float *)op->c + part_of_c(op, p));
     if (good && bias) {
-        good = wrap(&arg[count++], DNNL_ARG_BIAS, e->bias, engine, bias);
+        good = wrap(&arg[count++], DNNL_ARG_BIAS, e->bias, bias);
     }
     if (good && e->scratch) {
-        good = wrap(&arg[count++], DNNL_ARG_SCRATCHPAD, e->scratch, engine, scratch);
+        good = wrap(&arg[count++], DNNL_ARG_SCRATCHPAD, e->scratch, scratch);
     }
-    good = good && dnnl_stream_create(&stream, engine, dnnl_stream_in_order) == dnnl_success &&
+    good = good && dnnl_stream_create(&stream, cache.engine, dnnl_stream_in_order) == dnnl_success &&
            dnnl_primitive_execute(e->primitive, stream, count, arg) == dnnl_success && dnnl_stream_wait(stream) == dnnl_success;
     if (stream) {
         dnnl_stream_destroy(stream);
@@ -289,11 +279,10 @@ int32_t cpu_onednn_accepts(const void *args)
 dd_status cpu_onednn_matmul(dd_exec *exec, const void *args)
 {
     const dd_op_matmul *op = args;
-    const cpu_device *device = exec->device;
     if (op->batch == 0 || op->M == 0 || op->N == 0) {
         return DD_OK;
     }
-    matmul_job job = {.op = op, .cache = device->matmuls, .grid = grid_of(op)};
+    matmul_job job = {.op = op, .grid = grid_of(op)};
     cpu_parallel_for(1, 1, take_entries, &job);
     const dd_status status = run_parts(exec, &job);
     give_back_entries(&job);
