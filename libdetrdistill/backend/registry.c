@@ -175,7 +175,7 @@ static void own_folder(char *folder, size_t size)
 
 static dd_status find_locked(const char *kind, const char *modules, const dd_backend **backend)
 {
-    char own[PATH_BYTES / 2], path[PATH_BYTES], why[256], first_why[256] = "", first_path[PATH_BYTES] = "";
+    char own[PATH_BYTES / 2], path[PATH_BYTES], why[256];
     own_folder(own, sizeof own);
     const char *from_environment = getenv("DETRDISTILL_MODULES");
     const char *const folder[] = {modules, from_environment, own, own, own};
@@ -187,13 +187,9 @@ static dd_status find_locked(const char *kind, const char *modules, const dd_bac
                  folder[i], below[i], kind, kind);
         if (open_module(path, kind, backend, why, sizeof why))
             return DD_OK;
-        if (why[0] && !first_why[0]) {
-            memcpy(first_why, why, sizeof why);
-            memcpy(first_path, path, sizeof path);
-        }
+        if (why[0]) /* the first one found decides: another in its place would hide that it is unfit */
+            return ddi_fail(DD_ERR_DEVICE, "device", "device=%s: module %.80s refused: %.120s", kind, path, why);
     }
-    if (first_why[0])
-        return ddi_fail(DD_ERR_DEVICE, "device", "device=%s: module %.80s refused: %.120s", kind, first_path, first_why);
     return ddi_fail(DD_ERR_DEVICE, "device",
                     "device=%s: no libdetrdistill-%s.so in modules=%.40s, $DETRDISTILL_MODULES, %.60s/detrdistill or %.60s",
                     kind, kind, modules && modules[0] ? modules : "(not set)", own, own);
