@@ -467,6 +467,36 @@ class Callbacks(unittest.TestCase):
         context.set_log(None)
         context.describe()
 
+    def test_log_names_what_was_replaced(self):
+        context, lines = dd.Context(device="ref"), []
+        context.set_log(lambda level, line: lines.append((level, line)), dd.LOG_WARNING)
+        matcher = dd.Matcher(context, nonfinite="clamp", family="dino")
+        for name, value in {"student.logits": [[[float("nan"), 1.0]]], "student.boxes": [[[0.5, 0.5, 0.2, 0.2]]],
+                            "gt.boxes": [[0.5, 0.5, 0.2, 0.2]]}.items():
+            matcher.bind(name, float_tensor(value))
+        matcher.bind("gt.labels", int_tensor([1]))
+        matcher.bind("gt.offsets", int_tensor([0, 1]))
+        matcher.run()
+        self.assertEqual(len(lines), 1)
+        self.assertEqual(lines[0][0], dd.LOG_WARNING)
+        self.assertIn("student.logits", lines[0][1])
+
+
+def shape_of(value):
+    return (len(value), *shape_of(value[0])) if isinstance(value, list) else ()
+
+
+def flat(value):
+    return [x for part in value for x in flat(part)] if isinstance(value, list) else [value]
+
+
+def float_tensor(value):
+    return memoryview(array.array("f", flat(value))).cast("B").cast("f", shape_of(value))
+
+
+def int_tensor(value):
+    return memoryview(array.array("i", value))
+
 
 class Lifetimes(unittest.TestCase):
     def test_any_order(self):
