@@ -13,7 +13,8 @@
 
 enum { GUARD = 128, GUARD_BYTE = 0x5a, GARBAGE_BYTE = 0xff, SCRATCHES = 64 };
 
-/* Memory of one array during a run. Inputs that are not aligned end at a page that must not be read. */
+/* Memory of one array during a run, aligned to its element if not to more. Inputs that are not aligned end at a page that must
+ * not be read. */
 typedef struct placed {
     unsigned char *map, *data;
     size_t map_bytes, bytes;
@@ -29,14 +30,14 @@ static void *must(void *memory)
     return memory;
 }
 
-static placed place_array(size_t bytes, bool output, placing place)
+static placed place_array(size_t bytes, size_t element, bool output, placing place)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     placed p = {.bytes = bytes, .guarded = output || place == ALIGNED};
     p.map_bytes = (bytes + 2 * GUARD + 64 + 2 * page) / page * page + page;
     p.map = must(mmap(NULL, p.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     memset(p.map, GUARD_BYTE, p.map_bytes);
-    p.data = p.map + GUARD + (place == UNALIGNED ? 4 : 0);
+    p.data = p.map + GUARD + (place == ALIGNED ? 0 : element > 4 ? element : 4);
     if (!p.guarded) {
         if (mprotect(p.map + p.map_bytes - page, page, PROT_NONE) != 0) {
             abort();
@@ -141,7 +142,7 @@ const char *run_kernel(dd_kernel_fn kernel, const test_case *c, int32_t dtype, v
     for (int32_t i = 0; i < c->arrays; i++) {
         const array *a = &c->array[i];
         const size_t element = element_bytes(a, dtype);
-        memory[i] = place_array((size_t)a->count * element, a->use != INPUT, place);
+        memory[i] = place_array((size_t)a->count * element, element, a->use != INPUT, place);
         fill(a, dtype, memory[i].data);
         unsigned char *pointer = memory[i].data + a->shift * (int64_t)element;
         memcpy(args + a->offset, &pointer, sizeof pointer);

@@ -7,12 +7,20 @@
 #include "backend/cpu/onednn.h"
 #endif
 
+#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 
+/* Conversions of half floats; clang's __builtin_cpu_supports does not know them. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+
 static int32_t cpu_isa(void)
 {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) {
         return DD_ISA_NONE;
     }
     const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
