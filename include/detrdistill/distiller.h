@@ -48,7 +48,7 @@ DD_API void dd_distiller_free(dd_distiller *distiller);
  *   gt.boxes [G,4]  gt.labels [G]  gt.offsets [B+1]  gt.crowd [G] (optional)  image.sizes [B,2] (W,H) in pixels
  *   adaptor.N.weight [d_T,d_S]  adaptor.N.bias [d_T]                         (+ .grad) instead of the distiller's own
  *   contrastive.student|teacher.{w1,b1,w2,b2,bn_weight,bn_bias,w3,b3}        (+ .grad) instead of the distiller's own
- * Errors: ARGUMENT, NOT_FOUND (did you mean ..), SHAPE, DTYPE, DEVICE. */
+ * Errors: ARGUMENT, NOT_FOUND (did you mean ..), SHAPE, DTYPE, DEVICE, LIMIT. */
 DD_API dd_status dd_distiller_bind(dd_distiller *distiller, const char *name, const dd_tensor *tensor);
 
 /* One step: matchings, all terms, gradients of what is bound. *total (may be NULL) gets the weighted sum of the terms.

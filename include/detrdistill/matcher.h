@@ -41,7 +41,7 @@ DD_API void dd_matcher_free(dd_matcher *matcher);
  *   gt.boxes [G,4]  gt.labels [G] i32|i64  gt.offsets [B+1] i32|i64        objects of image b: offsets[b] .. offsets[b+1]-1
  *   gt.crowd [G] u8 (optional: 1 = ignored)                                on the CPU, or on the context's device
  *   image.sizes [B,2] (W,H) in pixels; needed unless the family measures GIoU on normalised boxes
- * Errors: ARGUMENT, NOT_FOUND (no such name; did you mean ..), SHAPE, DTYPE, DEVICE. */
+ * Errors: ARGUMENT, NOT_FOUND (no such name; did you mean ..), SHAPE, DTYPE, DEVICE, LIMIT. */
 DD_API dd_status dd_matcher_bind(dd_matcher *matcher, const char *name, const dd_tensor *tensor);
 
 /* Matches all stages and images. Teacher stages are mapped to student stages as by stage=grouped (distillation A.5).

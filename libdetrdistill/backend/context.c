@@ -6,6 +6,7 @@
 #include "base/handle.h"
 #include "base/limits.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -185,30 +186,37 @@ dd_status dd_context_describe(const dd_context *context, const char **descriptio
     return leave((dd_context *)(uintptr_t)context, DD_OK);
 }
 
+/* The three words of a log setting belong together; contexts are shared by threads. */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+
 dd_status dd_context_set_log(dd_context *context, dd_log_fn log, void *user, int32_t level)
 {
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_context_set_log"));
     if (level < DD_LOG_ERROR || level > DD_LOG_DEBUG)
         return leave(context, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_context_set_log: level %d is not one of DD_LOG_*", level));
-    __atomic_store_n(&context->log, (dd_log_fn)NULL, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&log_lock);
+    context->log = log;
     context->log_user = user;
     context->log_level = level;
-    __atomic_store_n(&context->log, log, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&log_lock);
     return leave(context, DD_OK);
 }
 
 void ddi_log_line(const dd_context *context, int32_t level, const char *format, ...)
 {
-    dd_log_fn log = __atomic_load_n(&context->log, __ATOMIC_SEQ_CST);
-    if (!log || level > context->log_level)
+    pthread_mutex_lock(&log_lock);
+    dd_log_fn log = level <= context->log_level ? context->log : NULL;
+    void *user = context->log_user;
+    pthread_mutex_unlock(&log_lock);
+    if (!log)
         return;
     char line[DDI_MAX_LOG_BYTES];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    log(context->log_user, level, line);
+    log(user, level, line);
 }
 
 dd_status dd_context_memory(const dd_context *context, int64_t *host_bytes, int64_t *host_peak, int64_t *device_bytes,

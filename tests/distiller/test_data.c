@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const devices[] = {"device=ref", "device=cpu threads=1 modules=" CPU_MODULES};
+static const char *const devices[] = {"device=ref", CPU_DEVICE " threads=1"};
 static const char *const profiles[] = {"", "profile=paper", "contrastive=1 split=1 prior=group", "family=dino",
                                        "family=adamixer prior=none"};
 enum { PROFILES = 5 };

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const devices[] = {"device=ref", "device=cpu threads=1 modules=" CPU_MODULES};
+static const char *const devices[] = {"device=ref", CPU_DEVICE " threads=1"};
 
 /* `image` is the dimension that counts images, -1: none; `query` the one that counts queries, -1: none. */
 static const struct {

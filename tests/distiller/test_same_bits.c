@@ -12,7 +12,7 @@ static uint64_t run(const char *device, int threads, const char *option, kd_case
     char words[512];
     dd_context *context;
     dd_distiller *d;
-    snprintf(words, sizeof words, "device=%s threads=%d seed=5 modules=" CPU_MODULES, device, threads);
+    snprintf(words, sizeof words, "%s threads=%d seed=5", device, threads);
     GOOD(dd_context_create(&context, words));
     GOOD(dd_distiller_create(&d, context, option));
     assert_int_equal(case_bind(c, d, true), DD_OK);
@@ -42,7 +42,7 @@ static void reference(void **state)
 {
     case_sizes s = case_small;
     s.parts = CASE_ALL;
-    compare("ref", s);
+    compare("device=ref", s);
 }
 
 static void cpu(void **state)
@@ -63,7 +63,7 @@ static void cpu(void **state)
                                  .hidden = 40,
                                  .dtype = DD_F32,
                                  .parts = CASE_DENOISING | CASE_PADDING};
-    compare("cpu", moderate);
+    compare(CPU_DEVICE, moderate);
 }
 
 int main(void)

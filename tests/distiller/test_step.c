@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const devices[] = {"device=ref", "device=cpu threads=1 modules=" CPU_MODULES};
+static const char *const devices[] = {"device=ref", CPU_DEVICE " threads=1"};
 static const char *const modules[] = {"det", "denoising", "logits", "features", "prior", "contrastive"};
 
 typedef struct fixture {
@@ -542,8 +542,7 @@ static void growing_batches(void **state)
     dd_context *context;
     dd_matcher *m;
     for (int i = 0; i < 3; i++) {
-        static const char *const options[] = {"device=ref", "device=cpu threads=1 modules=" CPU_MODULES,
-                                              "device=cpu threads=64 modules=" CPU_MODULES};
+        static const char *const options[] = {"device=ref", CPU_DEVICE " threads=1", CPU_DEVICE " threads=64"};
         GOOD(dd_context_create(&context, options[i]));
         GOOD(dd_matcher_create(&m, context, "with=teacher split=1"));
         for (int32_t n = 1; n <= 24; n++) {

@@ -13,7 +13,7 @@
 static const char *device; /* options of the context */
 static int64_t points;     /* failures provoked so far */
 
-static const char *const devices[] = {"device=ref", "device=cpu threads=1 modules=" CPU_MODULES};
+static const char *const devices[] = {"device=ref", CPU_DEVICE " threads=1"};
 
 /* Handles that have come and gone leave the table of handles at its full size, which is no leak. */
 static void warm_up(void)
