@@ -148,7 +148,7 @@ static void gather_piece(void *arg, int64_t piece)
     }
 }
 
-#define TURN_ROWS 16
+#define TURN_ROWS 32
 #define TURN_COLUMNS 64
 
 /* A tensor whose neighbours in memory are not those of the result (channels last): axis `row` has stride 1 in the source, the
