@@ -25,11 +25,11 @@ typedef void (*dd_free_fn)(void *user, void *memory);
 /* Makes a context. `options` is NULL or "key=value" words (dd_options_help("context") lists them):
  *   device=cpu|cuda|cuda:N|ref   threads=0..256 (0: all cores)   seed=0..2^63-1
  *   isa=auto|none|avx2|avx512 (an upper bound, for tests)   modules=DIR (where backend modules are looked for first)
- * Errors: ARGUMENT, OPTION, DEVICE (no such device; module not found or refused, with the reason), NOMEM.
+ * Errors: ARGUMENT, OPTION, DEVICE (no such device; module not found or refused, with the reason), LIMIT, NOMEM.
  * Any thread. The context itself may be shared by threads; each other handle by one thread at a time. */
 DD_API dd_status dd_context_create(dd_context **context, const char *options);
 
-/* The same with the caller's allocator for host memory. Both functions, or neither. */
+/* The same with the caller's allocator for host memory. Both functions, or neither. Errors: as dd_context_create. */
 DD_API dd_status dd_context_create_with(dd_context **context, const char *options, dd_alloc_fn alloc, dd_free_fn free_memory,
                                         void *user);
 
@@ -58,7 +58,8 @@ DD_API dd_status dd_context_cancel(dd_context *context, int32_t cancelled);
  * Errors: ARGUMENT, DTYPE, NOT_FOUND (no such operator), UNSUPPORTED (no kernel on this device). */
 DD_API dd_status dd_context_kernel(const dd_context *context, const char *op, int32_t dtype, const char **name);
 
-/* The option table of an object as text, a line each: "context", "matcher", "distiller". Static. */
+/* The option table of an object as text, a line each: "context", "matcher", "distiller". Static.
+ * Errors: ARGUMENT, NOT_FOUND (no such object). */
 DD_API dd_status dd_options_help(const char *object, const char **text);
 
 #ifdef __cplusplus

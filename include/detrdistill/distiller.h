@@ -30,7 +30,7 @@ typedef int32_t (*dd_trace_fn)(void *user, const char *json, int64_t bytes);
  *   adaptor=auto|always|never   prior=none|init|group|assigned   prior-stage=stage|last
  *   weight.det weight.denoising weight.logits weight.features weight.prior weight.contrastive = 1
  *   nonfinite=error|skip|clamp
- * Errors: ARGUMENT, OPTION, NOMEM. */
+ * Errors: ARGUMENT, OPTION, LIMIT, NOMEM. */
 DD_API dd_status dd_distiller_create(dd_distiller **distiller, dd_context *context, const char *options);
 DD_API void dd_distiller_free(dd_distiller *distiller);
 

@@ -30,7 +30,7 @@ typedef struct dd_matcher dd_matcher;
  *   class=2 l1=5 giou=2          weights (with=teacher: class=1)
  *   split=0|1                    with=teacher: the paper's two matchings, positives then negatives (needs gt.*)
  *   nonfinite=error|skip|clamp   a NaN or infinity: fail, leave the image out, or replace it (NaN by 0, Inf by +-1e4)
- * Errors: ARGUMENT, OPTION, NOMEM. */
+ * Errors: ARGUMENT, OPTION, LIMIT, NOMEM. */
 DD_API dd_status dd_matcher_create(dd_matcher **matcher, dd_context *context, const char *options);
 DD_API void dd_matcher_free(dd_matcher *matcher);
 

@@ -48,23 +48,25 @@ typedef struct lies {
     bool strides, no_data, misaligned;
 } lies;
 
+__extension__ typedef __int128 wide;
+
 static bool overflows(const lies *t)
 {
-    __int128 elements = 1, reach = 0;
+    wide elements = 1, reach = 0;
     bool empty = false;
     for (int i = 0; i < t->ndim; i++)
         empty |= t->shape[i] == 0;
     for (int i = 0; i < t->ndim && !empty; i++)
-        elements = elements > ((__int128)1 << 60) ? elements : elements * t->shape[i];
-    __int128 step = 1;
+        elements = elements > ((wide)1 << 60) ? elements : elements * t->shape[i];
+    wide step = 1;
     for (int i = t->ndim - 1; i >= 0 && !empty; i--) {
-        __int128 stride = t->strides ? t->stride[i] : step;
-        step = step > ((__int128)1 << 60) ? step : step * t->shape[i];
+        wide stride = t->strides ? t->stride[i] : step;
+        step = step > ((wide)1 << 60) ? step : step * t->shape[i];
         if (stride == INT64_MIN)
             return true; /* no number of steps has it */
         reach += (stride < 0 ? -stride : stride) * (t->shape[i] - 1);
     }
-    return elements > ((__int128)1 << 40) || reach * dd_dtype_size(t->dtype) >= ((__int128)1 << 42);
+    return elements > ((wide)1 << 40) || reach * dd_dtype_size(t->dtype) >= ((wide)1 << 42);
 }
 
 static bool expected(const lies *t, dd_status status)
