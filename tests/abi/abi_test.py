@@ -183,6 +183,12 @@ class Headers(unittest.TestCase):
                     with self.subTest(header=os.path.basename(header), compiler=compiler, standard=standard):
                         self.compile_alone(header, compiler, standard, language)
 
+    def test_cxx_wrapper_alone(self):
+        wrapper = os.path.join(interface.INCLUDE, 'detrdistill', 'detrdistill.hpp')
+        for compiler in ('g++', 'clang++'):
+            if shutil.which(compiler):
+                self.compile_alone(wrapper, compiler, 'c++17', 'c++')
+
     def test_umbrella_has_all(self):
         umbrella = interface.read(os.path.join(interface.INCLUDE, 'detrdistill', 'detrdistill.h'))
         for header in interface.headers():
