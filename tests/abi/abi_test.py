@@ -28,7 +28,7 @@ NEVER_IMPORTED = set('''
     fesetenv fesetround feenableexcept fedisableexcept rand srand random srandom drand48 strtok
 '''.split())
 # What NVIDIA's static runtime brings into the CUDA module; it is not our code.
-STATIC_CUDART = set('abort exit stderr fprintf __fprintf_chk setenv unsetenv sigaction'.split())
+STATIC_CUDART = {'exit', 'kill', 'setenv'}
 
 # The core alone must load on any machine: these are for the modules.
 CORE_NEEDS = {'libc.so.6', 'libm.so.6', 'libjson-c.so.5', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-x86-64.so.2'}
@@ -133,10 +133,11 @@ class Symbols(unittest.TestCase):
         self.assertEqual(interface.exported_symbols(LIBRARY), interface.declared_functions())
 
     def test_modules_export_their_entry_alone(self):
+        marks = {'__bss_start', '_edata', '_end'} # of the linker, where there is no version script
         self.assertTrue(MODULES, 'no module was built')
         for module in MODULES:
             with self.subTest(module=module):
-                self.assertEqual(interface.exported_symbols(module), ['dd_backend_entry'])
+                self.assertEqual(set(interface.exported_symbols(module)) - marks, {'dd_backend_entry'})
 
     def test_history(self):
         known = interface.history()
