@@ -69,8 +69,9 @@ void ddi_distiller_name_inputs(dd_distiller *d)
     name_branch(&d->input[IN_BRANCH_TEACHER], "teacher");
     for (int32_t i = 0; i < IN_WITH_GRADIENT; i++) {
         ddi_input *grad = &d->input[IN_GRADIENTS + i];
-        memcpy(grad->name, d->input[i].name, sizeof grad->name);
-        strcat(grad->name, ".grad");
+        size_t length = strlen(d->input[i].name);
+        memcpy(grad->name, d->input[i].name, length);
+        memcpy(grad->name + length, ".grad", sizeof ".grad");
         grad->kind = DDI_REALS;
         grad->dims = d->input[i].dims;
         grad->writable = true;

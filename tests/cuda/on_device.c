@@ -85,7 +85,7 @@ static const char *place(device_case *d, int32_t i, placing how)
         return NULL;
     }
     /* One element off: all that is promised is the alignment of the elements. */
-    d->skip[i] = GUARD + (how == UNALIGNED ? (size == 8 ? 8 : 4) : 0);
+    d->skip[i] = GUARD + (how == UNALIGNED ? (size % 8 == 0 ? 8 : 4) : 0);
     unsigned char *image = image_of(d, i, &bytes);
     d->memory[i] = d->backend->mem_alloc(d->device, bytes);
     const bool good = d->memory[i] &&
