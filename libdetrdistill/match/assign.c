@@ -161,7 +161,8 @@ static bool reach(int64_t n, int64_t stride, int64_t *bytes)
            *bytes <= DDI_MAX_BYTES;
 }
 
-static dd_status check_assign(const void *cost, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
+/* The stride of a single row or column means nothing; it becomes 0, so that no arithmetic meets it. */
+static dd_status check_assign(const void *cost, int64_t rows, int64_t cols, int64_t *row_stride, int64_t *col_stride,
                               const int32_t *row_to_col)
 {
     int64_t bytes;
@@ -171,9 +172,11 @@ static dd_status check_assign(const void *cost, int64_t rows, int64_t cols, int6
     if (rows > DDI_MAX_QUERIES || cols > DDI_MAX_QUERIES)
         return ddi_fail(DD_ERR_LIMIT, NULL, "dd_assign: %lld x %lld; at most %d rows and columns are possible", (long long)rows,
                         (long long)cols, DDI_MAX_QUERIES);
-    if (!reach(rows, row_stride, &bytes) || !reach(cols, col_stride, &bytes))
+    *row_stride = rows > 1 ? *row_stride : 0;
+    *col_stride = cols > 1 ? *col_stride : 0;
+    if (!reach(rows, *row_stride, &bytes) || !reach(cols, *col_stride, &bytes))
         return ddi_fail(DD_ERR_LIMIT, NULL, "dd_assign: the strides %lld and %lld reach farther than 2^42 bytes",
-                        (long long)row_stride, (long long)col_stride);
+                        (long long)*row_stride, (long long)*col_stride);
     if ((!cost && rows * cols > 0) || (!row_to_col && rows > 0))
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_assign: %s is NULL", cost ? "row_to_col" : "cost");
     return DD_OK;
@@ -201,7 +204,7 @@ dd_status dd_assign_f32(const float *cost, int64_t rows, int64_t cols, int64_t r
                         int32_t *row_to_col, double *total)
 {
     void *workspace;
-    DDI_TRY(check_assign(cost, rows, cols, row_stride, col_stride, row_to_col));
+    DDI_TRY(check_assign(cost, rows, cols, &row_stride, &col_stride, row_to_col));
     DDI_TRY(check_finite(ddi_lsap_first_nonfinite_f32(cost, rows, cols, row_stride, col_stride), cols));
     DDI_TRY(get_workspace(rows, cols, &workspace));
     double sum = ddi_lsap_f32(cost, rows, cols, row_stride, col_stride, row_to_col, workspace, ddi_cpu_isa());
@@ -215,7 +218,7 @@ dd_status dd_assign_f64(const double *cost, int64_t rows, int64_t cols, int64_t 
                         int32_t *row_to_col, double *total)
 {
     void *workspace;
-    DDI_TRY(check_assign(cost, rows, cols, row_stride, col_stride, row_to_col));
+    DDI_TRY(check_assign(cost, rows, cols, &row_stride, &col_stride, row_to_col));
     DDI_TRY(check_finite(ddi_lsap_first_nonfinite_f64(cost, rows, cols, row_stride, col_stride), cols));
     DDI_TRY(get_workspace(rows, cols, &workspace));
     double sum = ddi_lsap_f64(cost, rows, cols, row_stride, col_stride, row_to_col, workspace, ddi_cpu_isa());

@@ -9,8 +9,8 @@
 #include <string.h>
 
 static const char *const devices[] = {"device=ref", CPU_DEVICE " threads=1"};
-static const char *const profiles[] = {"", "profile=paper", "contrastive=1 split=1 prior=group", "family=dino",
-                                       "family=adamixer prior=none"};
+static const char *const profiles[] = {"", "profile=paper", "contrastive=1 contrastive-width=8 split=1 prior=group",
+                                       "family=dino", "family=adamixer prior=none"};
 enum { PROFILES = 5 };
 
 static dd_context *context;
@@ -377,11 +377,11 @@ static void inputs_of_every_type_and_order(void **state)
             case_tensor *t = case_find(c, floats[i]);
             case_restore(t, type, t->view.ndim == 4 ? order : NULL, k % 3);
         }
-        dd_distiller *d = open_on(c, "contrastive=1");
+        dd_distiller *d = open_on(c, "contrastive=1 contrastive-width=8");
         GOOD(dd_distiller_step(d, NULL));
         uint64_t terms = case_hash_terms(d), gradients = case_hash_gradients(c), plain_terms;
         dd_distiller_free(d);
-        assert_true(plain_hash(c, work, "contrastive=1", &plain_terms) == gradients);
+        assert_true(plain_hash(c, work, "contrastive=1 contrastive-width=8", &plain_terms) == gradients);
         assert_true(plain_terms == terms);
         case_free(c);
         dd_context_free(context);
@@ -433,7 +433,7 @@ static void gradients_of_every_type_and_order(void **state)
             if (b->tensor[i].is_gradient)
                 case_restore(&b->tensor[i], type, b->tensor[i].view.ndim == 4 ? order : NULL, 1);
         case_mark_gradients(b);
-        dd_distiller *da = open_on(a, "contrastive=1"), *db = open_on(b, "contrastive=1");
+        dd_distiller *da = open_on(a, "contrastive=1 contrastive-width=8"), *db = open_on(b, "contrastive=1");
         GOOD(dd_distiller_step(da, NULL));
         GOOD(dd_distiller_step(db, NULL));
         assert_true(case_hash_terms(da) == case_hash_terms(db));

@@ -54,7 +54,7 @@ static double term(dd_distiller *d, const char *name)
 static void total_is_the_weighted_sum(void **state)
 {
     for (int i = 0; i < 2; i++) {
-        fixture f = open_case(devices[i], "contrastive=1", with_all_parts());
+        fixture f = open_case(devices[i], "contrastive=1 contrastive-width=8", with_all_parts());
         double total, sum = 0, value;
         for (int m = 0; m < 6; m++)
             GOOD(dd_distiller_set_weight(f.distiller, modules[m], 1.5 + m));
@@ -75,7 +75,7 @@ static void total_is_the_weighted_sum(void **state)
 /* Parts of a module add up to it: names that start with loss.MODULE. */
 static void parts_add_up(void **state)
 {
-    fixture f = open_case(devices[0], "contrastive=1 split=1", with_all_parts());
+    fixture f = open_case(devices[0], "contrastive=1 contrastive-width=8 split=1", with_all_parts());
     GOOD(dd_distiller_step(f.distiller, NULL));
     int32_t count;
     GOOD(dd_distiller_term_count(f.distiller, &count));
@@ -105,7 +105,7 @@ static void parts_add_up(void **state)
 static void gradients_are_linear_in_the_weights(void **state)
 {
     for (int m = 0; m < 6; m++) {
-        fixture f = open_case(devices[0], "contrastive=1", with_all_parts());
+        fixture f = open_case(devices[0], "contrastive=1 contrastive-width=8", with_all_parts());
         for (int k = 0; k < 6; k++)
             GOOD(dd_distiller_set_weight(f.distiller, modules[k], k == m));
         GOOD(dd_distiller_step(f.distiller, NULL));
@@ -142,7 +142,7 @@ static void modules_share_gradients(void **state)
 {
     case_sizes sizes = with_all_parts();
     sizes.dtype = DD_F64;
-    fixture f = open_case(devices[0], "contrastive=1", sizes);
+    fixture f = open_case(devices[0], "contrastive=1 contrastive-width=8", sizes);
     case_tensor *g = case_find(f.data, "student.logits.grad");
     int64_t n = tensor_elements(&g->view);
     double *sum = calloc((size_t)n, sizeof *sum);
@@ -205,7 +205,7 @@ static const struct {
 static void every_result_has_its_shape(void **state)
 {
     for (int i = 0; i < 2; i++) {
-        fixture f = open_case(devices[i], "contrastive=1 split=1", with_all_parts());
+        fixture f = open_case(devices[i], "contrastive=1 contrastive-width=8 split=1", with_all_parts());
         dd_tensor view;
         FAILS(DD_ERR_STATE, dd_distiller_result(f.distiller, "match.det", &view));
         GOOD(dd_distiller_step(f.distiller, NULL));
@@ -508,7 +508,8 @@ static int64_t allocations(const dd_context *c)
 /* R6 */
 static void steady_steps_allocate_nothing(void **state)
 {
-    static const char *const options[] = {"", "profile=paper", "contrastive=1 split=1", "nonfinite=clamp prior=group"};
+    static const char *const options[] = {"", "profile=paper", "contrastive=1 contrastive-width=8 split=1",
+                                          "nonfinite=clamp prior=group"};
     for (int i = 0; i < 8; i++) {
         case_sizes sizes = case_small;
         sizes.parts = CASE_DENOISING;

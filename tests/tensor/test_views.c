@@ -64,6 +64,8 @@ static bool overflows(const lies *t)
         step = step > ((wide)1 << 60) ? step : step * t->shape[i];
         if (stride == INT64_MIN)
             return true; /* no number of steps has it */
+        if (reach > (wide)1 << 60)
+            return true;
         reach += (stride < 0 ? -stride : stride) * (t->shape[i] - 1);
     }
     return elements > ((wide)1 << 40) || reach * dd_dtype_size(t->dtype) >= ((wide)1 << 42);
