@@ -334,7 +334,7 @@ static void assignment_between_guard_pages(void **state)
 {
     for (int k = 0; k < 2000; k++) {
         int64_t rows = pick(0, 20), cols = pick(0, 20), gap = pick(0, 3),
-                bytes = rows * cols ? ((rows - 1) * (cols + gap) + cols) * 4 : 0;
+                bytes = (rows > 0 && cols > 0) ? ((rows - 1) * (cols + gap) + cols) * 4 : 0;
         guarded cost = guard_alloc((size_t)bytes, k % 2), match = guard_alloc((size_t)rows * 4, !(k % 2));
         for (int64_t i = 0; i < bytes / 4; i++)
             ((float *)cost.data)[i] = (float)pick(-9, 9);
