@@ -22,7 +22,8 @@
  *   borrowed until the handle's next step, run or free.
  * - Tensors are views (dd_tensor): the caller owns the memory. Names and shapes are the same in every language.
  * - Same seed, same bits: on one machine and backend, for any number of threads.
- * - A handle is used by one thread at a time; misuse is DD_ERR_STATE. Different handles, also of one context, may be used in parallel.
+ * - A handle is used by one thread at a time; misuse is DD_ERR_STATE. Different handles, also of one context, may be used in
+ * parallel.
  */
 #ifndef DETRDISTILL_DETRDISTILL_H
 #define DETRDISTILL_DETRDISTILL_H

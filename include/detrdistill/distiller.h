@@ -54,8 +54,9 @@ DD_API dd_status dd_distiller_bind(dd_distiller *distiller, const char *name, co
 /* One step: matchings, all terms, gradients of what is bound. *total (may be NULL) gets the weighted sum of the terms.
  * On an error in the arguments or inputs nothing was written. A failure that is met later (memory, device, cancellation,
  * overflow of finite inputs in a sum) leaves all bound gradients at zero or untouched, never half written.
- * Errors: STATE (a tensor is missing, or the handle is in use by another thread), SHAPE, DTYPE, LIMIT, NONFINITE (names tensor, image,
- * stage, query), ARGUMENT (a label outside 0..C-1, offsets that do not grow), NOMEM, BACKEND, UNSUPPORTED, CANCELLED, FORKED. */
+ * Errors: STATE (a tensor is missing, or the handle is in use by another thread), SHAPE, DTYPE, LIMIT, NONFINITE (names tensor,
+ * image, stage, query), ARGUMENT (a label outside 0..C-1, offsets that do not grow), NOMEM, BACKEND, UNSUPPORTED, CANCELLED,
+ * FORKED. */
 DD_API dd_status dd_distiller_step(dd_distiller *distiller, double *total);
 
 /* Terms of the last step, without the outer weights: "loss.total" (with weights), "loss.det", "loss.denoising", "loss.logits",
@@ -77,8 +78,9 @@ DD_API dd_status dd_distiller_term_get(const dd_distiller *distiller, const char
  * Errors: ARGUMENT, STATE (no step yet), NOT_FOUND (no such result, or its module is off), NOMEM, BACKEND. */
 DD_API dd_status dd_distiller_result(dd_distiller *distiller, const char *name, dd_tensor *view);
 
-/* Outer weight of a module: "det", "denoising", "logits" (lambda 1), "features" (lambda 2), "prior" (lambda 3), "contrastive". Finite, >= 0.
- * With weight 0 the terms are still computed; their gradient is zero. Errors: ARGUMENT, NOT_FOUND (no such module). */
+/* Outer weight of a module: "det", "denoising", "logits" (lambda 1), "features" (lambda 2), "prior" (lambda 3), "contrastive".
+ * Finite, >= 0. With weight 0 the terms are still computed; their gradient is zero. Errors: ARGUMENT, NOT_FOUND (no such
+ * module). */
 DD_API dd_status dd_distiller_set_weight(dd_distiller *distiller, const char *module, double weight);
 DD_API dd_status dd_distiller_get_weight(const dd_distiller *distiller, const char *module, double *weight);
 
@@ -91,11 +93,11 @@ DD_API dd_status dd_distiller_set_mean(dd_distiller *distiller, dd_mean_fn mean,
 /* Who taught whom: runs at the end of each good step. NULL: off. */
 DD_API dd_status dd_distiller_set_trace(dd_distiller *distiller, dd_trace_fn trace, void *user);
 
-/* Parameters that the distiller owns: adaptors where widths differ, branches of the contrastive term. They exist from the first step
- * that needs them (or dd_distiller_prepare). `value` and `grad` are views of the distiller's memory on its device, the same
- * for its whole life: the host's optimiser updates `value` in place. A step overwrites `grad`.
- * dd_distiller_prepare fails as dd_distiller_step does and, like a step that fails, ends the results of the last step.
- * Errors: ARGUMENT, NOT_FOUND (index); of prepare: as dd_distiller_step. */
+/* Parameters that the distiller owns: adaptors where widths differ, branches of the contrastive term. They exist from the first
+ * step that needs them (or dd_distiller_prepare). `value` and `grad` are views of the distiller's memory on its device, the
+ * same for its whole life: the host's optimiser updates `value` in place. A step overwrites `grad`. dd_distiller_prepare fails
+ * as dd_distiller_step does and, like a step that fails, ends the results of the last step. Errors: ARGUMENT, NOT_FOUND
+ * (index); of prepare: as dd_distiller_step. */
 DD_API dd_status dd_distiller_prepare(dd_distiller *distiller);
 DD_API dd_status dd_distiller_parameter_count(const dd_distiller *distiller, int32_t *count);
 DD_API dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value,

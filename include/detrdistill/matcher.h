@@ -51,9 +51,9 @@ DD_API dd_status dd_matcher_run(dd_matcher *matcher);
 /* Blocks of the last run: pairs of stages x images. */
 DD_API dd_status dd_matcher_count(const dd_matcher *matcher, int32_t *stages, int32_t *images);
 
-/* The result of one block: match[i] is the object (index in the image, before crowd boxes were dropped) or teacher query of student query
- * i, or -1; `count` is the number of student queries; `cost` the total cost of the chosen pairs. Pointers may be NULL.
- * Borrowed: lives until the next run or free. Errors: ARGUMENT, STATE (no run yet), NOT_FOUND (index). */
+/* The result of one block: match[i] is the object (index in the image, before crowd boxes were dropped) or teacher query of
+ * student query i, or -1; `count` is the number of student queries; `cost` the total cost of the chosen pairs. Pointers may be
+ * NULL. Borrowed: lives until the next run or free. Errors: ARGUMENT, STATE (no run yet), NOT_FOUND (index). */
 DD_API dd_status dd_matcher_get(dd_matcher *matcher, int32_t stage, int32_t image, const int32_t **match, int64_t *count,
                                 double *cost);
 

@@ -22,16 +22,16 @@ enum { DD_TENSOR_READONLY = 1 };
  * Strides count elements. Inputs may have any strides, 0 and negative ones too; outputs (gradients) must not overlap
  * themselves. Fill it with dd_tensor_init, which checks it. */
 typedef struct dd_tensor {
-    uint32_t struct_size;  /* sizeof(dd_tensor) of the code that filled it */
-    int32_t dtype;         /* DD_F32 .. */
-    int32_t ndim;          /* 1 .. DD_MAX_DIMS */
-    int32_t device_type;   /* DD_DEVICE_* */
-    int32_t device_index;  /* 0 for the CPU */
-    uint32_t flags;        /* DD_TENSOR_READONLY */
-    void *data;            /* host address, or device address on CUDA; aligned to the element size */
+    uint32_t struct_size; /* sizeof(dd_tensor) of the code that filled it */
+    int32_t dtype;        /* DD_F32 .. */
+    int32_t ndim;         /* 1 .. DD_MAX_DIMS */
+    int32_t device_type;  /* DD_DEVICE_* */
+    int32_t device_index; /* 0 for the CPU */
+    uint32_t flags;       /* DD_TENSOR_READONLY */
+    void *data;           /* host address, or device address on CUDA; aligned to the element size */
     int64_t shape[DD_MAX_DIMS];
     int64_t stride[DD_MAX_DIMS];
-    uint64_t reserved;     /* 0 */
+    uint64_t reserved; /* 0 */
 } dd_tensor;
 
 /* Describes memory. `shape` has `ndim` entries, each >= 0 (0 makes an empty tensor, whose data may be NULL);

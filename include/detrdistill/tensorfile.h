@@ -27,7 +27,8 @@ DD_API dd_status dd_tensorfile_get(const dd_tensorfile *file, const char *name, 
 /* A word of the file's "__metadata__"; NOT_FOUND where it has none. Borrowed. */
 DD_API dd_status dd_tensorfile_metadata(const dd_tensorfile *file, const char *key, const char **value);
 
-/* Copies a host tensor (any strides) under a name; an existing one of that name is replaced. Errors: ARGUMENT, DEVICE, NOMEM, LIMIT. */
+/* Copies a host tensor (any strides) under a name; an existing one of that name is replaced. Errors: ARGUMENT, DEVICE, NOMEM,
+ * LIMIT. */
 DD_API dd_status dd_tensorfile_set(dd_tensorfile *file, const char *name, const dd_tensor *tensor);
 DD_API dd_status dd_tensorfile_set_metadata(dd_tensorfile *file, const char *key, const char *value);
 /* Writes `path` beside it, syncs, renames: the old file or the new one is there at any time. Errors: IO, NOMEM. */

@@ -8,7 +8,8 @@
  *
  * Conventions of the argument structs
  * - Pointers are device memory (host memory for host backends), C order, aligned to at least 4 bytes (reals may lie
- *   anywhere in the caller's memory: no vector alignment). `void *` arrays hold the kernel's real type; others their own type. NULL is allowed only where said.
+ *   anywhere in the caller's memory: no vector alignment). `void *` arrays hold the kernel's real type; others their own type.
+ * NULL is allowed only where said.
  * - L_S, L_T stages; B images; N queries (NS student, NT teacher); C classes; G objects in all; d channels; P = H*W positions.
  * - Outputs never alias inputs. Output memory is uninitialised unless `accumulate` says "added to".
  * - Empty sizes (G = 0, N = 0 ..) are legal and must work.
@@ -61,17 +62,17 @@ typedef struct dd_op_scatter {
     int64_t zero_stride[DD_MAX_DIMS];
 } dd_op_scatter;
 
-/* Detection matching cost (detectors 1.14): cost[s][g][n], g over all objects of the batch: object g of image b against query n of
- * stage s, image b:  w_class*(focal cost of the object's label) + w_l1*L1 - w_giou*GIoU.
- * focal cost: a(1-p)^2 * -ln(p+eps) - (1-a)p^2 * -ln((1-p)+eps), a = .25, with 1-p = sigmoid(-x), never as a difference (golden
- * DECISION 3: exact at |x| = 50).
- * L1 over cxcywh, or xyxy of the normalised boxes if l1_xyxy. GIoU of boxes times (W,H,W,H) if giou_pixels, guards
+/* Detection matching cost (detectors 1.14): cost[s][g][n], g over all objects of the batch: object g of image b against query n
+ * of stage s, image b:  w_class*(focal cost of the object's label) + w_l1*L1 - w_giou*GIoU. focal cost: a(1-p)^2 * -ln(p+eps) -
+ * (1-a)p^2 * -ln((1-p)+eps), a = .25, with 1-p = sigmoid(-x), never as a difference (golden DECISION 3: exact at |x| = 50). L1
+ * over cxcywh, or xyxy of the normalised boxes if l1_xyxy. GIoU of boxes times (W,H,W,H) if giou_pixels, guards
  * max(U,giou_eps), max(E,giou_eps); the guarded U is used in I/U and in E-U.
- * A non-finite cost is written as 1e12 and *bad becomes the lowest flat index of such an entry (the core sets it to INT64_MAX). */
+ * A non-finite cost is written as 1e12 and *bad becomes the lowest flat index of such an entry (the core sets it to INT64_MAX).
+ */
 typedef struct dd_op_gt_cost {
-    const void *logits;   /* [S,B,N,C] */
-    const void *boxes;    /* [S,B,N,4] cxcywh */
-    const void *gt_boxes; /* [G,4] cxcywh */
+    const void *logits;        /* [S,B,N,C] */
+    const void *boxes;         /* [S,B,N,4] cxcywh */
+    const void *gt_boxes;      /* [G,4] cxcywh */
     const int32_t *gt_labels;  /* [G] */
     const int32_t *gt_offsets; /* [B+1] */
     const void *sizes;         /* [B,2] W,H; NULL if not giou_pixels */
@@ -148,11 +149,11 @@ typedef struct dd_op_split_masks {
     int32_t n_pairs, B, NS, NT, step;
 } dd_op_split_masks;
 
-/* Detection loss (D.2; also the prior group C.4 and denoising D.6). For each stage s, image b, with image_use[b] != 0 (NULL: all):
- *   terms[s][b][0] = scale_class * sum_{n,c} focal(x, c == label of match), alpha .25, gamma 2 (primitive 2; detectors 1.13)
- *   terms[s][b][1] = scale_l1 * sum_{matched} L1        terms[s][b][2] = scale_giou * sum_{matched} (1 - GIoU)
- * Images left out: terms 0, gradient 0 (or nothing added). Gradients, where the pointers are not NULL, are grad_scale times the derivative of the sum
- * of all terms; accumulate adds to them. Subgradients: golden DECISION 12. */
+/* Detection loss (D.2; also the prior group C.4 and denoising D.6). For each stage s, image b, with image_use[b] != 0 (NULL:
+ * all): terms[s][b][0] = scale_class * sum_{n,c} focal(x, c == label of match), alpha .25, gamma 2 (primitive 2;
+ * detectors 1.13) terms[s][b][1] = scale_l1 * sum_{matched} L1        terms[s][b][2] = scale_giou * sum_{matched} (1 - GIoU)
+ * Images left out: terms 0, gradient 0 (or nothing added). Gradients, where the pointers are not NULL, are grad_scale times the
+ * derivative of the sum of all terms; accumulate adds to them. Subgradients: golden DECISION 12. */
 typedef struct dd_op_det_loss {
     const void *logits, *boxes; /* [S,B,N,C], [S,B,N,4] */
     const int32_t *match;       /* [S,B,N] object in the image or -1 */
@@ -170,8 +171,8 @@ typedef struct dd_op_det_loss {
 /* Logits distillation loss (A.4, A.6). kind of pair n, image b, query i: kind[..], or 1 for each match >= 0 if kind is NULL.
  *   terms[n][b][0] = scale_class[kind] * sum BCE(x, t)   (kind 1 only)
  *   terms[n][b][1], [2] = scale_l1[1] * L1, scale_giou[1] * (1-GIoU)  of kind 1;   [3], [4] the same of kind 2 with index 2
- * Index 0 of the scales is unused; scale_class[2] is 0. Gradients as in det_loss; several pairs of one student stage add up in the order of
- * n (accumulate says whether to what was there). Stages without a pair get 0 (accumulate: nothing). */
+ * Index 0 of the scales is unused; scale_class[2] is 0. Gradients as in det_loss; several pairs of one student stage add up in
+ * the order of n (accumulate says whether to what was there). Stages without a pair get 0 (accumulate: nothing). */
 typedef struct dd_op_kd_loss {
     const void *s_logits, *s_boxes;
     const void *t_prob, *t_xyxy, *t_cxcywh;
@@ -181,7 +182,7 @@ typedef struct dd_op_kd_loss {
     const int32_t *match;      /* [n_pairs,B,NS] */
     const int32_t *kind;       /* or NULL */
     const uint8_t *image_use;
-    double *terms; /* [n_pairs,B,5] */
+    double *terms;            /* [n_pairs,B,5] */
     void *g_logits, *g_boxes; /* [L_S,B,NS,..] */
     int32_t n_pairs, L_S, B, NS, NT, C, l1_xyxy, accumulate;
     double scale_class[3], scale_l1[3], scale_giou[3], grad_scale;
@@ -192,7 +193,8 @@ typedef struct dd_op_kd_loss {
  *   probability. all_queries = 1 (K = N): index = n, c_score = highest class probability of the query.
  * iou: matched = 0: max over the image's objects of IoU (pixels, guard max(U,1e-6), raw teacher box); matched = 1: IoU with the
  *   object of match[..] (queries without: quality 0).
- * quality = c^gamma_class * iou^gamma_iou; without objects: matched = 0: c^gamma_class; matched = 1: 0. (0^0 = 1; exponent 1 is exact.) */
+ * quality = c^gamma_class * iou^gamma_iou; without objects: matched = 0: c^gamma_class; matched = 1: 0. (0^0 = 1; exponent 1 is
+ * exact.) */
 typedef struct dd_op_quality {
     const void *logits, *boxes; /* [L,B,N,C], [L,B,N,4] */
     const int32_t *match;       /* [L,B,N], if matched */
@@ -205,18 +207,17 @@ typedef struct dd_op_quality {
     double gamma_class, gamma_iou;
 } dd_op_quality;
 
-/* Weight map of one level (B.3, B.4). Query rows Q_n = queries[l][b][index[l][b][n] / index_divisor], l2-normalised (norm floor 1e-12)
- * unless raw; F^ = F l2-normalised over channels at each position (unless raw).
- * per_query = 0 (SUM_MAX): s = sum_n q_n <Q_n, F^> (linear: sum the rows first); s = max(s, .01); psi = s / max over positions;
- *   weight[l][b][p] = psi^2.
- * per_query = 1: weight[l][b][p] = (1/K) sum_n q_n v_n^2, v = max(0, <Q_n, F^>), or the plain dot product if raw. Rows with q_n = 0 cost nothing.
- * padding[b][p] != 0: weight 0 and no part in the maximum. sum[b][p] = weights summed over stages l in order.
+/* Weight map of one level (B.3, B.4). Query rows Q_n = queries[l][b][index[l][b][n] / index_divisor], l2-normalised (norm floor
+ * 1e-12) unless raw; F^ = F l2-normalised over channels at each position (unless raw). per_query = 0 (SUM_MAX): s = sum_n q_n
+ * <Q_n, F^> (linear: sum the rows first); s = max(s, .01); psi = s / max over positions; weight[l][b][p] = psi^2. per_query =
+ * 1: weight[l][b][p] = (1/K) sum_n q_n v_n^2, v = max(0, <Q_n, F^>), or the plain dot product if raw. Rows with q_n = 0 cost
+ * nothing. padding[b][p] != 0: weight 0 and no part in the maximum. sum[b][p] = weights summed over stages l in order.
  * image_use[b] = 0: weights 0. */
 typedef struct dd_op_feature_weights {
-    const void *queries;  /* [L,B,N,d] */
-    const int32_t *index; /* [L,B,K] */
-    const void *quality;  /* [L,B,K] */
-    const void *features; /* [B,d,P] */
+    const void *queries;    /* [L,B,N,d] */
+    const int32_t *index;   /* [L,B,K] */
+    const void *quality;    /* [L,B,K] */
+    const void *features;   /* [B,d,P] */
     const uint8_t *padding; /* [B,P] or NULL */
     const uint8_t *image_use;
     void *weight; /* [L,B,P] */
@@ -238,8 +239,9 @@ typedef struct dd_op_feature_loss {
     double grad_scale;
 } dd_op_feature_loss;
 
-/* C[i] = alpha * op(A[i]) * op(B[i]) + beta * C[i] + bias, i < batch; op(A) is M x K, op(B) is K x N, C is M x N, all dense rows with the
- * leading dimensions given (of the stored matrix). bias: NULL, [N] added to each row (bias_rows = 0), or [M] one per row (1). */
+/* C[i] = alpha * op(A[i]) * op(B[i]) + beta * C[i] + bias, i < batch; op(A) is M x K, op(B) is K x N, C is M x N, all dense
+ * rows with the leading dimensions given (of the stored matrix). bias: NULL, [N] added to each row (bias_rows = 0), or [M] one
+ * per row (1). */
 typedef struct dd_op_matmul {
     const void *a, *b, *bias;
     void *c;
@@ -256,17 +258,17 @@ typedef struct dd_op_row_sum {
     int64_t N;
 } dd_op_row_sum;
 
-/* Bilinear, align_corners = false, no antialias (B.5): [maps, src_h, src_w] -> [maps, dst_h, dst_w]. resize_grad is the adjoint: it reads `dst`
- * (a gradient) and writes `src`. */
+/* Bilinear, align_corners = false, no antialias (B.5): [maps, src_h, src_w] -> [maps, dst_h, dst_w]. resize_grad is the
+ * adjoint: it reads `dst` (a gradient) and writes `src`. */
 typedef struct dd_op_resize {
     void *src, *dst;
     int64_t maps;
     int32_t src_h, src_w, dst_h, dst_w;
 } dd_op_resize;
 
-/* dst[i] = src[index[i]] for i < rows (row width d), zeros where index[i] < 0; index counts within blocks: rows_per_block of dst
- * read from src_rows_per_block of src (images of a batch). inverse = 1: dst[index[i]] = src[i] with all other rows of dst 0 (each index at most once
- * in a block); then `rows` counts src rows. */
+/* dst[i] = src[index[i]] for i < rows (row width d), zeros where index[i] < 0; index counts within blocks: rows_per_block of
+ * dst read from src_rows_per_block of src (images of a batch). inverse = 1: dst[index[i]] = src[i] with all other rows of dst 0
+ * (each index at most once in a block); then `rows` counts src rows. */
 typedef struct dd_op_take_rows {
     const void *src;
     const int32_t *index; /* NULL: identity */
@@ -296,7 +298,8 @@ typedef struct dd_op_l2norm {
     int32_t d;
 } dd_op_l2norm;
 
-/* logits [n,n] (already scaled). *loss = scale * mean_i (logsumexp(row i) - logits[i][i]); g_logits = grad_scale*scale * derivative. */
+/* logits [n,n] (already scaled). *loss = scale * mean_i (logsumexp(row i) - logits[i][i]); g_logits = grad_scale*scale *
+ * derivative. */
 typedef struct dd_op_cross_entropy {
     const void *logits;
     void *g_logits;
@@ -319,8 +322,8 @@ typedef struct dd_exec {
     int32_t threads; /* >= 1; host backends */
     void *device;    /* what device_open returned */
     void *stream;    /* CUDA: the caller's stream */
-    /* Device memory (64-byte aligned) that is the kernel's until it returns; on a stream, until the next kernel of that stream. NULL: out of memory,
-     * return DD_ERR_NOMEM. May be called several times. Calling thread only. */
+    /* Device memory (64-byte aligned) that is the kernel's until it returns; on a stream, until the next kernel of that stream.
+     * NULL: out of memory, return DD_ERR_NOMEM. May be called several times. Calling thread only. */
     void *(*scratch)(struct dd_exec *exec, size_t bytes);
     /* Keeps a sentence for the caller and returns `status`. */
     dd_status (*fail)(struct dd_exec *exec, dd_status status, const char *sentence);
@@ -359,10 +362,11 @@ typedef struct dd_backend {
     void (*device_close)(void *device);
     void *(*mem_alloc)(void *device, size_t bytes); /* NULL entries: the core uses the context's host allocator */
     void (*mem_free)(void *device, void *memory);
-    dd_status (*copy)(void *device, void *stream, void *dst, const void *src, size_t bytes, int32_t kind); /* may be asynchronous */
+    dd_status (*copy)(void *device, void *stream, void *dst, const void *src, size_t bytes,
+                      int32_t kind); /* may be asynchronous */
     dd_status (*zero)(void *device, void *stream, void *dst, size_t bytes);
-    dd_status (*sync)(void *device, void *stream);                       /* also reports earlier asynchronous errors */
-    const char *(*last_error)(void *device);                             /* sentence for a failed device call; may be NULL */
+    dd_status (*sync)(void *device, void *stream); /* also reports earlier asynchronous errors */
+    const char *(*last_error)(void *device);       /* sentence for a failed device call; may be NULL */
     /* Runs fn(arg, i) for i < n on `threads` threads; host backends. NULL: the core runs them in turn. */
     void (*parallel_for)(int32_t threads, int64_t n, void (*fn)(void *arg, int64_t i), void *arg);
     const dd_kernel *kernels;
