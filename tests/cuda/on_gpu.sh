@@ -4,7 +4,7 @@
 # reference, compute-sanitizer's tools, times. Logs go to $OUT (or build-gpu/). Run from the repository's root; about 5 minutes.
 set -u
 out=${OUT:-build-gpu}
-build=build-gpu
+build="build-gpu"
 mkdir -p "$out" "$build/o"
 export PATH=$PATH:/usr/local/cuda/bin
 sources=libdetrdistill/backend/cuda
@@ -26,7 +26,7 @@ step() { # name, seconds, command ..: runs it, keeps its output, tells its statu
 
 build_module() {
     local pids=() file
-    for file in $sources/*.cu; do
+    for file in "$sources"/*.cu; do
         nvcc -std=c++17 -O3 -lineinfo -Iinclude -gencode arch=compute_90,code=sm_90 -cudart static -Werror all-warnings \
             -Xptxas -v -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics \
             -c "$file" -o "$build/o/$(basename "$file").o" &
@@ -37,17 +37,17 @@ build_module() {
 }
 
 build_tests() {
-    local flags="-std=gnu11 -O2 -Wall -ffp-contract=off -D_GNU_SOURCE -Iinclude -Ilibdetrdistill -Itests/kernels -Itests/cuda" file bits
+    local flags=(-std=gnu11 -O2 -Wall -ffp-contract=off -D_GNU_SOURCE -Iinclude -Ilibdetrdistill -Itests/kernels -Itests/cuda) file bits
     rm -f "$build"/o/ref-*.o
     for file in libdetrdistill/backend/ref/*.c; do
         for bits in 32 64; do
             [ "$(basename "$file")" = ref.c ] && [ $bits = 64 ] && continue
-            gcc $flags -DDDI_REF_BITS=$bits -c "$file" -o "$build/o/ref-$bits-$(basename "$file").o" || return 1
+            gcc "${flags[@]}" -DDDI_REF_BITS=$bits -c "$file" -o "$build/o/ref-$bits-$(basename "$file").o" || return 1
         done
     done
-    gcc $flags tests/cuda/test_cuda.c tests/cuda/on_device.c tests/cuda/more_cases.c tests/kernels/cases.c tests/kernels/run.c \
+    gcc "${flags[@]}" tests/cuda/test_cuda.c tests/cuda/on_device.c tests/cuda/more_cases.c tests/kernels/cases.c tests/kernels/run.c \
         "$build"/o/ref-*.o -ldl -lm -lpthread -o "$build/test_cuda" &&
-        gcc $flags tests/cuda/time_cuda.c tests/cuda/on_device.c tests/kernels/cases.c "$build"/o/ref-*.o -ldl -lm -o "$build/time_cuda"
+        gcc "${flags[@]}" tests/cuda/time_cuda.c tests/cuda/on_device.c tests/kernels/cases.c "$build"/o/ref-*.o -ldl -lm -o "$build/time_cuda"
 }
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
