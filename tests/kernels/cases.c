@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Cases of every operator: random shapes from 1 up, empty ones too, ordinary and extreme values, with the error that
  * reliability.md section 5 allows. */
-#include "ddcheck.h"
+#include "cases.h"
 
 #include <float.h>
 #include <math.h>
@@ -27,12 +27,12 @@ double random_unit(random_state *r)
     return (double)(random_bits(r) >> 11) * 0x1p-53;
 }
 
-static double uniform(random_state *r, double low, double high)
+double uniform(random_state *r, double low, double high)
 {
     return low + (high - low) * random_unit(r);
 }
 
-static void *take(size_t bytes)
+void *take(size_t bytes)
 {
     void *memory = calloc(1, bytes + 1);
     if (!memory) {
@@ -42,7 +42,7 @@ static void *take(size_t bytes)
     return memory;
 }
 
-static array *add(test_case *c, const char *name, size_t offset, array_kind kind, array_use use, size_t element, int64_t count)
+array *add(test_case *c, const char *name, size_t offset, array_kind kind, array_use use, size_t element, int64_t count)
 {
     array *a = &c->array[c->arrays++];
     *a = (array){.name = name, .offset = offset, .kind = kind, .use = use, .element = element, .count = count};
@@ -52,26 +52,19 @@ static array *add(test_case *c, const char *name, size_t offset, array_kind kind
     return a;
 }
 
-#define REAL_IN(type, field, count) add(c, #field, offsetof(type, field), REALS, INPUT, 0, count)
-#define REAL_OUT(type, field, count) add(c, #field, offsetof(type, field), REALS, OUTPUT, 0, count)
-#define BYTES_IN(type, field, element, count) add(c, #field, offsetof(type, field), BYTES, INPUT, element, count)
-
-static array *allow(array *a, double by_value, double by_scale)
+array *allow(array *a, double by_value, double by_scale)
 {
     a->by_value = by_value;
     a->by_scale = by_scale;
     return a;
 }
 
-/* Kinds of values. */
-enum { ORDINARY, STEEP, HUGE_VALUES, DENORMAL, TIES, PROFILES };
-
-static int profile_of(int64_t i)
+int profile_of(int64_t i)
 {
     return (int)(i % PROFILES);
 }
 
-static float value_of(random_state *r, int profile)
+float value_of(random_state *r, int profile)
 {
     const float sign = random_bits(r) & 1 ? 1 : -1;
     switch (profile) {
@@ -88,14 +81,14 @@ static float value_of(random_state *r, int profile)
     }
 }
 
-static void fill_values(array *a, random_state *r, int profile)
+void fill_values(array *a, random_state *r, int profile)
 {
     for (int64_t i = 0; i < a->count; i++) {
         ((float *)a->values)[i] = value_of(r, profile);
     }
 }
 
-static void fill_uniform(array *a, random_state *r, double low, double high)
+void fill_uniform(array *a, random_state *r, double low, double high)
 {
     for (int64_t i = 0; i < a->count; i++) {
         ((float *)a->values)[i] = (float)uniform(r, low, high);
@@ -103,7 +96,7 @@ static void fill_uniform(array *a, random_state *r, double low, double high)
 }
 
 /* Boxes of every size; with ties some equal each other. Most reach beyond the image. */
-static void fill_boxes(array *a, random_state *r, int profile)
+void fill_boxes(array *a, random_state *r, int profile)
 {
     float *y = a->values;
     for (int64_t i = 0; i < a->count / 4; i++, y += 4) {
@@ -121,14 +114,14 @@ static void fill_boxes(array *a, random_state *r, int profile)
     }
 }
 
-static void fill_sizes(array *a, random_state *r)
+void fill_sizes(array *a, random_state *r)
 {
     for (int64_t i = 0; i < a->count; i++) {
         ((float *)a->values)[i] = (float)(1 + random_below(r, 1333));
     }
 }
 
-static int64_t some(random_state *r, int64_t highest)
+int64_t some(random_state *r, int64_t highest)
 {
     static const int64_t favourite[] = {1, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33};
     const int64_t n = random_below(r, 3) ? favourite[random_below(r, 11)] : 1 + random_below(r, highest);
@@ -537,8 +530,8 @@ static void add_image_use(test_case *c, size_t offset, int32_t images, random_st
 }
 
 /* A gradient: written, or added to numbers up to `scale`. */
-static void add_gradient(test_case *c, const char *name, size_t offset, int64_t count, bool accumulate, random_state *r,
-                         double scale, double by_scale)
+void add_gradient(test_case *c, const char *name, size_t offset, int64_t count, bool accumulate, random_state *r, double scale,
+                  double by_scale)
 {
     array *g = allow(add(c, name, offset, REALS, accumulate ? UPDATED : OUTPUT, 0, count), 1e-6, by_scale);
     g->scale = take((size_t)count * sizeof(double));
@@ -693,7 +686,7 @@ static void quality_case(test_case *c, random_state *r, int64_t i)
 
 /* ---- features ---- */
 
-static float absolute(const array *a, int64_t k)
+float absolute(const array *a, int64_t k)
 {
     return a && a->values ? fabsf(((const float *)a->values)[k]) : 0;
 }

@@ -308,6 +308,259 @@ typedef struct dd_op_cross_entropy {
     double scale, grad_scale;
 } dd_op_cross_entropy;
 
+/* ---- Layers of detectors (detectors.md sections 1 and 2).
+ * Maps are channels last, [B,H,W,C]; tokens [B,S,C]; a level of a token tensor is a map.
+ * An operator NAME_grad takes NAME's struct: it reads what the forward read and wrote, and the gradient g_y of its output.
+ * Gradients of activations are written, or added to what is there where their bit of `add` is set (bit 0: the first g_ field
+ * listed, and so on); gradients of parameters (marked +=) are always added to. NULL: not wanted. g_y may be overwritten. */
+
+/* How products are formed: in the kernel's real type, or with both factors rounded to bf16 (nearest even) and sums in f32. */
+enum { DD_COMPUTE_FULL = 0, DD_COMPUTE_BF16 = 1 };
+
+/* Dropout of element i: kept, times 1/(1-rate), where the 24-bit uniform number i of the Philox stream (seed, step, stream) is
+ * >= rate; 0 otherwise. rate 0: nothing is drawn. */
+typedef struct dd_dropout {
+    double rate;
+    uint64_t seed;
+    uint32_t step, stream;
+} dd_dropout;
+
+/* y = relu(x w^T + bias). Row i of x begins at x + i*ldx, of y (and g_y) at y + i*ldy; g_x has ldx.
+ * linear_grad: with relu, g_y is first made 0 where y is 0. add bit 0: g_x. */
+typedef struct dd_op_linear {
+    const void *x, *w, *bias; /* [rows,K], [N,K], [N] or NULL */
+    void *y;                  /* [rows,N] */
+    void *g_y, *g_x;
+    void *g_w, *g_bias; /* += */
+    int64_t rows, ldx, ldy;
+    int32_t K, N, relu, compute, add;
+} dd_op_linear;
+
+/* y = relu(conv(x, w) * scale + shift + residual); scale and shift (a folded frozen norm, or a bias) by output channel.
+ * conv_grad: g_y becomes the gradient before the ReLU, which is also the residual's; g_w += scale * dw, g_scale[o] += sum over
+ * w of channel o of w*dw, g_shift += sum g_y, with dw the plain gradient of the convolution's weight. add bit 0: g_x. */
+typedef struct dd_op_conv {
+    const void *x;             /* [B,H,W,Cin] */
+    const void *w;             /* [Cout,Cin,kernel,kernel] */
+    const void *scale, *shift; /* [Cout] or NULL: 1, 0 */
+    const void *residual;      /* [B,OH,OW,Cout] or NULL */
+    void *y;                   /* [B,OH,OW,Cout], OH = (H + 2 pad - kernel) / stride + 1 */
+    void *g_y, *g_x;
+    void *g_w, *g_scale, *g_shift; /* += */
+    int32_t B, H, W, Cin, Cout, OH, OW, kernel, stride, pad, relu, compute, add;
+} dd_op_conv;
+
+/* Largest of each window, padding counts as -inf; the gradient goes to the first maximum in row-major order. add bit 0: g_x. */
+typedef struct dd_op_maxpool {
+    const void *x; /* [B,H,W,C] */
+    void *y;       /* [B,OH,OW,C] */
+    const void *g_y;
+    void *g_x;
+    int32_t B, H, W, C, OH, OW, kernel, stride, pad, add;
+} dd_op_maxpool;
+
+/* Each image's channels in `groups` groups, normalised over positions and channels of the group (biased variance, two passes or
+ * the like), eps 1e-5. Image b of y (and g_y) begins at y + b*y_stride: a level of a token tensor. add bit 0: g_x. */
+typedef struct dd_op_groupnorm {
+    const void *x, *gamma, *beta; /* [B,P,C], [C], [C] */
+    void *y;
+    void *mean, *rstd; /* [B,groups] */
+    const void *g_y;
+    void *g_x;
+    void *g_gamma, *g_beta; /* += */
+    int64_t P, y_stride;
+    int32_t B, C, groups, add;
+} dd_op_groupnorm;
+
+/* s = x + dropout(r); y = (s - mean) * rstd * gamma + beta over each row (biased variance, eps 1e-5).
+ * layernorm_grad reads s, gamma, mean, rstd, g_y. g_x is the gradient of s; g_r the same through the dropout (NULL where
+ * rate = 0: then it equals g_x). add bits: 0 g_x, 1 g_r. */
+typedef struct dd_op_layernorm {
+    const void *x, *r;        /* [rows,d]; r or NULL */
+    const void *gamma, *beta; /* [d], or both NULL */
+    void *s;                  /* [rows,d]; NULL: not wanted; may be r or x; without r: unused, the gradient reads x */
+    void *y, *mean, *rstd;    /* [rows,d], [rows], [rows] */
+    const void *g_y;
+    void *g_x, *g_r;
+    void *g_gamma, *g_beta; /* += */
+    int64_t rows;
+    int32_t d, add;
+    dd_dropout dropout;
+} dd_op_layernorm;
+
+/* y = dropout(x); y may be x. Its own gradient: run on g_y. */
+typedef struct dd_op_dropout {
+    const void *x;
+    void *y;
+    int64_t count;
+    dd_dropout dropout;
+} dd_op_dropout;
+
+/* y = a + b, where b repeats every `period` elements; y may be a or b. */
+typedef struct dd_op_add {
+    const void *a, *b;
+    void *y;
+    int64_t count, period;
+} dd_op_add;
+
+/* dst[i*dst_outer + j*dst_row + k] = (or += if add) src[i*src_outer + j*src_row + k], i < outer, j < rows, k < width, in the
+ * order of i. Strides may be 0: a source that repeats, or (with add) a sum over i or j. */
+typedef struct dd_op_copy_rows {
+    const void *src;
+    void *dst;
+    int64_t outer, rows, width, src_outer, src_row, dst_outer, dst_row;
+    int32_t add;
+} dd_op_copy_rows;
+
+/* y[i] = mask[i] ? 0 : x[i], rows of d; y may be x. Its own gradient. */
+typedef struct dd_op_mask_rows {
+    const void *x;
+    const uint8_t *mask;
+    void *y;
+    int64_t rows;
+    int32_t d;
+} dd_op_mask_rows;
+
+/* Attention core (1.6): y = dropout(softmax(scale q k^T + bias, blocked: -inf)) v, head h in columns h*dk.. of q and k, h*dv..
+ * of v and y. Rows at q + (b*Nq+i)*ldq and so on. Blocked: key_padding[b][j], mask[i][j], and, if split > 0, i < split != j <
+ * split. A row that has every key blocked gives 0. lse[b][h][i] = log of the sum of exponentials (natural), for the gradient.
+ * Dropout index: ((b*M+h)*Nq+i)*Nk+j. add bits: 0 g_q, 1 g_k, 2 g_v, 3 g_bias. Gradients have the strides of q, k, v. */
+typedef struct dd_op_attention {
+    const void *q, *k, *v;      /* [B,Nq,M*dk], [B,Nk,M*dk], [B,Nk,M*dv] */
+    const void *bias;           /* [B,M,Nq,Nk] or NULL */
+    const uint8_t *key_padding; /* [B,Nk] or NULL */
+    const uint8_t *mask;        /* [Nq,Nk] or NULL */
+    void *y, *lse;              /* [B,Nq,M*dv] (ldy), [B,M,Nq] */
+    const void *g_y;
+    void *g_q, *g_k, *g_v, *g_bias;
+    int64_t ldq, ldk, ldv, ldy;
+    int32_t B, Nq, Nk, M, dk, dv, split, compute, add;
+    double scale;
+    dd_dropout dropout;
+} dd_op_attention;
+
+/* Multi-scale deformable attention core (1.9 steps 3 to 6): softmax of `logits` over a head's L*P entries, sampling locations
+ * ref*ratio + off/(W_l,H_l) (R = 2) or ref.xy*ratio + off * ref.wh*ratio * .5/P (R = 4), bilinear reads with zeros outside.
+ * value rows with padding != 0 count as 0 and get no gradient. Rows of off and logits: ldo, ldl elements apart; g_off, g_logits
+ * the same. ref has `ref_images` = B or 1 (shared: its gradient sums over b). add bits: 0 g_value, 1 g_off, 2 g_logits, 3
+ * g_ref. The gradient sums in an order that the shape fixes. */
+typedef struct dd_op_msda {
+    const void *value;      /* [B,S,M*D], levels one after the other */
+    const void *off;        /* [B,N,M,L,P,2] x,y */
+    const void *logits;     /* [B,N,M,L*P] */
+    const void *ref;        /* [ref_images,N,R] */
+    const void *ratio;      /* [B,L,2] x,y; NULL: 1 */
+    const uint8_t *padding; /* [B,S] or NULL */
+    void *y;                /* [B,N,M*D] */
+    const void *g_y;
+    void *g_value, *g_off, *g_logits, *g_ref;
+    int64_t S, ldo, ldl;
+    int32_t B, N, M, D, L, P, R, ref_images, add;
+    int32_t height[8], width[8]; /* of the levels */
+} dd_op_msda;
+
+/* Sine position code of a level (1.4) whose real part is valid[b] = (w,h) cells from the upper left, plus the level's embedding
+ * (or NULL); y[b][p][c], image b at y + b*y_stride. Channels 0 .. C/2-1 encode y, the rest x. Cells outside get 0 + embedding.
+ */
+typedef struct dd_op_sine_position {
+    const int32_t *valid;  /* [B,2] */
+    const void *embedding; /* [C] */
+    void *y;
+    int64_t y_stride;
+    int32_t B, H, W, C;
+    double temperature, offset;
+} dd_op_sine_position;
+
+/* Coordinate embedding (1.5): y[row][j*n + c] = sin (c even) or cos (c odd) of scale * x[row][order[j]] / T^(2 floor(c/2)/n),
+ * j < coordinates. add bit 0: g_x. */
+typedef struct dd_op_coord_embed {
+    const void *x; /* [rows,coordinates] */
+    void *y;       /* [rows,coordinates*n] */
+    const void *g_y;
+    void *g_x;
+    int64_t rows;
+    int32_t coordinates, n, order[4], add;
+    double scale, temperature;
+} dd_op_coord_embed;
+
+/* y = 1/(1+exp(-x)), also of infinities. sigmoid_grad: g_x from y and g_y. add bit 0: g_x. */
+typedef struct dd_op_sigmoid {
+    const void *x;
+    void *y;
+    const void *g_y;
+    void *g_x;
+    int64_t count;
+    int32_t add;
+} dd_op_sigmoid;
+
+/* Box from a head's output and a reference (2.1 step 6, 2.2): y = sigmoid(t + inv(ref)), inv of 1.8 with eps; R = 2: only the
+ * first two entries get inv(ref). Row i uses reference row i % ref_rows (its gradient sums in row order).
+ * add bits: 0 g_t, 1 g_ref. */
+typedef struct dd_op_box_refine {
+    const void *t, *ref; /* [rows,4], [ref_rows,R] */
+    void *y;             /* [rows,4] */
+    const void *g_y;
+    void *g_t, *g_ref;
+    int64_t rows, ref_rows;
+    int32_t R, add;
+    double eps;
+} dd_op_box_refine;
+
+/* Encoder reference points (1.10): y[b][s] = ((j+.5)/(ratio_x*W_l), (i+.5)/(ratio_y*H_l)) of token s = (l,i,j). */
+typedef struct dd_op_grid_points {
+    const void *ratio; /* [B,L,2] or NULL: 1 */
+    void *y;           /* [B,S,2] */
+    int64_t S;
+    int32_t B, L;
+    int32_t height[8], width[8];
+} dd_op_grid_points;
+
+/* Encoder proposals (1.11): logit[b][s] = inverse sigmoid of (centre, size), +inf where padded or not inside (.01,.99);
+ * drop[b][s] = 1 there, else 0. valid[b][l] = (w,h) real cells of the level. */
+typedef struct dd_op_proposals {
+    const int32_t *valid; /* [B,L,2] */
+    void *logit;          /* [B,S,4] */
+    uint8_t *drop;        /* [B,S] */
+    int64_t S;
+    int32_t B, L;
+    int32_t height[8], width[8];
+} dd_op_proposals;
+
+/* index[b] = the k rows with the largest x[b*S*stride + s*stride], in descending order, ties by lower row; NaN sorts last. */
+typedef struct dd_op_top_rows {
+    const void *x;
+    int32_t *index; /* [B,k] */
+    int64_t S, stride;
+    int32_t B, k;
+} dd_op_top_rows;
+
+/* ---- Optimiser. */
+
+/* Decoupled weight decay (Loshchilov, Hutter 2019), as torch.optim.AdamW: with g' = g * grad_scale:
+ * w *= 1 - rate*decay; m += (1-beta1)(g'-m); v = beta2 v + (1-beta2) g'^2; w -= rate/correction1 * m / (sqrt(v/correction2) +
+ * eps) where correction = 1 - beta^step. */
+typedef struct dd_op_adamw {
+    void *w, *m, *v;
+    const void *g;
+    int64_t count;
+    double rate, decay, beta1, beta2, eps, correction1, correction2, grad_scale;
+} dd_op_adamw;
+
+/* *sum = sum of squares, by blocks whose size the count does not change. */
+typedef struct dd_op_sum_squares {
+    const void *x;
+    double *sum;
+    int64_t count;
+} dd_op_sum_squares;
+
+/* y += (1 - decay) * (x - y): a running average of weights. */
+typedef struct dd_op_average {
+    const void *x;
+    void *y;
+    int64_t count;
+    double decay;
+} dd_op_average;
+
 /* Operator numbers: DD_OPERATOR_check_finite, .. */
 enum {
 #define DD_OP(name, args, text) DD_OPERATOR_##name,
