@@ -5,7 +5,9 @@
 #define DDI_BASE_IO_H
 
 #include <detrdistill/status.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A whole file, mapped read-only. An empty file has data NULL and size 0. */
 typedef struct ddi_file_map {
@@ -16,6 +18,13 @@ typedef struct ddi_file_map {
 /* Errors: IO (also for what is not a regular file). */
 dd_status ddi_file_map_open(ddi_file_map *map, const char *path);
 void ddi_file_map_close(ddi_file_map *map);
+
+/* Whether there is something at the path. */
+bool ddi_file_exists(const char *path);
+
+/* Names of the files in a folder that end in `ending`, sorted by byte; to be freed at once with ddi_free(NULL, ..), the names
+ * lie behind the array. Errors: IO, NOMEM, LIMIT (more than 2^22 files). */
+dd_status ddi_folder_list(const char *folder, const char *ending, char ***names, int32_t *count);
 
 /* One run of bytes of a file to be written. */
 typedef struct ddi_file_piece {

@@ -13,12 +13,13 @@ static void destroy(dd_eval *eval)
     ddi_free(NULL, eval->object);
     ddi_free(NULL, eval->detection);
     ddi_free(NULL, eval->image);
+    ddi_free(NULL, eval->name);
+    ddi_free(NULL, eval->picture);
     ddi_free(NULL, eval->class);
     ddi_free(NULL, eval);
 }
 
-/* Ends a call on the handle with its status. */
-static dd_status leave(const dd_eval *eval, dd_status status)
+dd_status ddi_eval_leave(const dd_eval *eval, dd_status status)
 {
     if (ddi_handle_leave(eval))
         destroy((dd_eval *)(uintptr_t)eval);
@@ -48,8 +49,7 @@ void dd_eval_free(dd_eval *eval)
         destroy(eval);
 }
 
-/* Room for `more` elements behind `count`. */
-static dd_status grow(void **array, int32_t count, int64_t more, int32_t *room, size_t element)
+dd_status ddi_eval_grow(void **array, int32_t count, int64_t more, int32_t *room, size_t element)
 {
     int64_t needed = count + more, larger = *room * 2LL > needed ? *room * 2LL : needed;
     if (needed <= *room)
@@ -88,7 +88,7 @@ static dd_status check_boxes(const char *function, int64_t image_id, int64_t cou
     return check_finite("boxes", boxes, count, 4, image_id);
 }
 
-static void forget_result(dd_eval *eval)
+void ddi_eval_forget_result(dd_eval *eval)
 {
     ddi_free(NULL, eval->class);
     eval->class = NULL;
@@ -105,15 +105,15 @@ static dd_status check_crowd(int64_t image_id, int64_t count, const uint8_t *cro
     return DD_OK;
 }
 
-static dd_status add_objects(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
-                             const uint8_t *crowd, const double *area)
+dd_status ddi_eval_add_objects(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
+                               const uint8_t *crowd, const double *area)
 {
     DDI_TRY(check_boxes("dd_eval_add_objects", image_id, count, DDI_MAX_BOXES, boxes, labels));
     DDI_TRY(check_finite("area", area, count, 1, image_id));
     DDI_TRY(check_crowd(image_id, count, crowd));
-    DDI_TRY(grow((void **)&eval->image, eval->images, 1, &eval->image_room, sizeof *eval->image));
-    DDI_TRY(grow((void **)&eval->object, eval->objects, count, &eval->object_room, sizeof *eval->object));
-    forget_result(eval);
+    DDI_TRY(ddi_eval_grow((void **)&eval->image, eval->images, 1, &eval->image_room, sizeof *eval->image));
+    DDI_TRY(ddi_eval_grow((void **)&eval->object, eval->objects, count, &eval->object_room, sizeof *eval->object));
+    ddi_eval_forget_result(eval);
     eval->image[eval->images++] = image_id;
     for (int64_t i = 0; i < count; i++) {
         const double *box = boxes + 4 * i;
@@ -133,18 +133,18 @@ dd_status dd_eval_add_objects(dd_eval *eval, int64_t image_id, int64_t count, co
 {
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_add_objects"));
-    return leave(eval, add_objects(eval, image_id, count, boxes, labels, crowd, area));
+    return ddi_eval_leave(eval, ddi_eval_add_objects(eval, image_id, count, boxes, labels, crowd, area));
 }
 
-static dd_status add_detections(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
-                                const double *scores)
+dd_status ddi_eval_add_detections(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels,
+                                  const double *scores)
 {
     DDI_TRY(check_boxes("dd_eval_add_detections", image_id, count, INT32_MAX, boxes, labels));
     if (count && !scores)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_eval_add_detections: scores is NULL but count is not 0");
     DDI_TRY(check_finite("scores", scores, count, 1, image_id));
-    DDI_TRY(grow((void **)&eval->detection, eval->detections, count, &eval->detection_room, sizeof *eval->detection));
-    forget_result(eval);
+    DDI_TRY(ddi_eval_grow((void **)&eval->detection, eval->detections, count, &eval->detection_room, sizeof *eval->detection));
+    ddi_eval_forget_result(eval);
     for (int64_t i = 0; i < count; i++) {
         const double *box = boxes + 4 * i;
         eval->detection[eval->detections] = (ddi_coco_detection){.label = labels[i],
@@ -162,7 +162,7 @@ dd_status dd_eval_add_detections(dd_eval *eval, int64_t image_id, int64_t count,
 {
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_add_detections"));
-    return leave(eval, add_detections(eval, image_id, count, boxes, labels, scores));
+    return ddi_eval_leave(eval, ddi_eval_add_detections(eval, image_id, count, boxes, labels, scores));
 }
 
 dd_status dd_eval_finish(dd_eval *eval, double numbers[12])
@@ -170,9 +170,9 @@ dd_status dd_eval_finish(dd_eval *eval, double numbers[12])
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_finish"));
     if (!numbers)
-        return leave(eval, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_eval_finish: numbers is NULL; give room for twelve"));
-    forget_result(eval);
-    return leave(eval, ddi_coco_average(eval, numbers));
+        return ddi_eval_leave(eval, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_eval_finish: numbers is NULL; give room for twelve"));
+    ddi_eval_forget_result(eval);
+    return ddi_eval_leave(eval, ddi_coco_average(eval, numbers));
 }
 
 static dd_status class_ap(const dd_eval *eval, int64_t label, double *ap)
@@ -199,5 +199,64 @@ dd_status dd_eval_class(const dd_eval *eval, int64_t label, double *ap)
 {
     ddi_error_clear();
     DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_class"));
-    return leave(eval, class_ap(eval, label, ap));
+    return ddi_eval_leave(eval, class_ap(eval, label, ap));
+}
+
+static dd_status check_finished(const dd_eval *eval, const char *function)
+{
+    return eval->class ? DD_OK : ddi_fail(DD_ERR_STATE, NULL, "%s: finish first, also after adding more", function);
+}
+
+static dd_status count_classes(const dd_eval *eval, int32_t *count)
+{
+    if (!count)
+        return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_eval_class_count: count is NULL");
+    DDI_TRY(check_finished(eval, "dd_eval_class_count"));
+    *count = eval->classes;
+    return DD_OK;
+}
+
+dd_status dd_eval_class_count(const dd_eval *eval, int32_t *count)
+{
+    ddi_error_clear();
+    DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_class_count"));
+    return ddi_eval_leave(eval, count_classes(eval, count));
+}
+
+static const char *name_of(const dd_eval *eval, int64_t label)
+{
+    for (int32_t i = 0; i < eval->names; i++) {
+        if (eval->name[i].label == label)
+            return eval->name[i].name;
+    }
+    return "";
+}
+
+static dd_status class_at(const dd_eval *eval, int32_t index, int64_t *label, const char **name, double *ap, int64_t *objects,
+                          int64_t *detections)
+{
+    DDI_TRY(check_finished(eval, "dd_eval_class_at"));
+    if (index < 0 || index >= eval->classes)
+        return ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_eval_class_at: there is no class %d; %d were evaluated", index,
+                        eval->classes);
+    const ddi_coco_class *class = &eval->class[index];
+    if (label)
+        *label = class->label;
+    if (name)
+        *name = name_of(eval, class->label);
+    if (ap)
+        *ap = class->ap;
+    if (objects)
+        *objects = class->objects;
+    if (detections)
+        *detections = class->detections;
+    return DD_OK;
+}
+
+dd_status dd_eval_class_at(const dd_eval *eval, int32_t index, int64_t *label, const char **name, double *ap, int64_t *objects,
+                           int64_t *detections)
+{
+    ddi_error_clear();
+    DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_class_at"));
+    return ddi_eval_leave(eval, class_at(eval, index, label, name, ap, objects, detections));
 }

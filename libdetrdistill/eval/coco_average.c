@@ -182,7 +182,7 @@ static void add_all_classes(average *a)
         int32_t d_end = d < eval->detections && eval->detection[d].label == label ? detections_end(eval, d, false) : d;
         int32_t count = match_class(a, o, o_end, d, d_end, counted);
         qsort(a->scored, (size_t)count, sizeof *a->scored, by_score);
-        eval->class[eval->classes++] = (ddi_coco_class){label, add_class(a, count, counted)};
+        eval->class[eval->classes++] = (ddi_coco_class){label, add_class(a, count, counted), counted[0], d_end - d};
         o = o_end;
         d = d_end;
     }
@@ -209,7 +209,7 @@ static void finish_numbers(const sums *s, double numbers[12])
     }
 }
 
-static void sort_all(dd_eval *eval)
+void ddi_eval_sort(dd_eval *eval)
 {
     if (eval->images)
         qsort(eval->image, (size_t)eval->images, sizeof *eval->image, by_id);
@@ -241,7 +241,7 @@ static dd_status allocate(average *a)
 dd_status ddi_coco_average(dd_eval *eval, double numbers[12])
 {
     average a = {.eval = eval};
-    sort_all(eval);
+    ddi_eval_sort(eval);
     dd_status status = allocate(&a);
     if (status == DD_OK) {
         add_all_classes(&a);

@@ -83,6 +83,13 @@ void dd_eval_free(dd_eval *eval);
 dd_status dd_eval_add_objects(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels, const uint8_t *crowd, const double *area);
 dd_status dd_eval_add_detections(dd_eval *eval, int64_t image_id, int64_t count, const double *boxes, const int64_t *labels, const double *scores);
 dd_status dd_eval_finish(dd_eval *eval, double numbers[12]);
+dd_status dd_eval_finish_voc(dd_eval *eval, const char *options, double *mean_ap);
+dd_status dd_eval_add_coco_annotations(dd_eval *eval, const char *path);
+dd_status dd_eval_add_coco_results(dd_eval *eval, const char *path, int64_t *left_out);
+dd_status dd_eval_add_voc_annotations(dd_eval *eval, const char *folder, const char *split);
+dd_status dd_eval_add_voc_results(dd_eval *eval, const char *path, int64_t *left_out);
+dd_status dd_eval_class_count(const dd_eval *eval, int32_t *count);
+dd_status dd_eval_class_at(const dd_eval *eval, int32_t index, int64_t *label, const char **name, double *ap, int64_t *objects, int64_t *detections);
 dd_status dd_eval_class(const dd_eval *eval, int64_t label, double *ap);
 ]]
 end

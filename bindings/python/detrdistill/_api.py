@@ -199,5 +199,12 @@ FUNCTIONS = [
     ("dd_eval_add_objects", dd_status, [P(dd_eval), c_int64, c_int64, P(c_double), P(c_int64), P(c_uint8), P(c_double)]),
     ("dd_eval_add_detections", dd_status, [P(dd_eval), c_int64, c_int64, P(c_double), P(c_int64), P(c_double)]),
     ("dd_eval_finish", dd_status, [P(dd_eval), P(c_double)]),
+    ("dd_eval_finish_voc", dd_status, [P(dd_eval), c_char_p, P(c_double)]),
+    ("dd_eval_add_coco_annotations", dd_status, [P(dd_eval), c_char_p]),
+    ("dd_eval_add_coco_results", dd_status, [P(dd_eval), c_char_p, P(c_int64)]),
+    ("dd_eval_add_voc_annotations", dd_status, [P(dd_eval), c_char_p, c_char_p]),
+    ("dd_eval_add_voc_results", dd_status, [P(dd_eval), c_char_p, P(c_int64)]),
+    ("dd_eval_class_count", dd_status, [P(dd_eval), P(c_int32)]),
+    ("dd_eval_class_at", dd_status, [P(dd_eval), c_int32, P(c_int64), P(c_char_p), P(c_double), P(c_int64), P(c_int64)]),
     ("dd_eval_class", dd_status, [P(dd_eval), c_int64, P(c_double)]),
 ]

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * COCO's files, streamed into an evaluation: annotations and results. */
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/handle.h"
+#include "base/io.h"
+#include "eval/files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool read_box(ddi_json_items *j, struct json_object *item, double box[4])
+{
+    if (!ddi_json_numbers(item, "bbox", 4, box)) {
+        return ddi_json_items_problem(j, "'bbox' is not an array of four numbers");
+    }
+    return (box[2] >= 0 && box[3] >= 0) || ddi_json_items_problem(j, "'bbox' has a negative width or height");
+}
+
+static dd_status add_image(dd_eval *eval, ddi_json_items *j, struct json_object *item)
+{
+    int64_t id;
+    if (!ddi_json_integer(item, "id", &id)) {
+        ddi_json_items_problem(j, "an image lacks its integer 'id'");
+        return j->status;
+    }
+    return ddi_eval_add_objects(eval, id, 0, NULL, NULL, NULL, NULL);
+}
+
+static dd_status add_annotation(dd_eval *eval, ddi_json_items *j, struct json_object *item)
+{
+    int64_t image, label, crowd = 0;
+    double box[4], area;
+    if (!ddi_json_integer(item, "image_id", &image) || !ddi_json_integer(item, "category_id", &label)) {
+        ddi_json_items_problem(j, "an annotation lacks its integer 'image_id' or 'category_id'");
+        return j->status;
+    }
+    if (!read_box(j, item, box)) {
+        return j->status;
+    }
+    if (!ddi_json_number(item, "area", &area)) {
+        area = box[2] * box[3];
+    }
+    ddi_json_integer(item, "iscrowd", &crowd);
+    const uint8_t is_crowd = crowd != 0;
+    return ddi_eval_add_objects(eval, image, 1, box, &label, &is_crowd, &area);
+}
+
+dd_status ddi_eval_add_name(dd_eval *eval, int64_t label, const char *name)
+{
+    DDI_TRY(ddi_eval_grow((void **)&eval->name, eval->names, 1, &eval->name_room, sizeof *eval->name));
+    ddi_eval_name *made = &eval->name[eval->names++];
+    made->label = label;
+    size_t length = strlen(name);
+    length = length < sizeof made->name ? length : sizeof made->name - 1;
+    memcpy(made->name, name, length);
+    made->name[length] = '\0';
+    return DD_OK;
+}
+
+static dd_status add_category(dd_eval *eval, ddi_json_items *j, struct json_object *item)
+{
+    int64_t id;
+    const char *name = "";
+    if (!ddi_json_integer(item, "id", &id)) {
+        ddi_json_items_problem(j, "a category lacks its integer 'id'");
+        return j->status;
+    }
+    ddi_json_text(item, "name", &name);
+    return ddi_eval_add_name(eval, id, name);
+}
+
+typedef dd_status (*take_item)(dd_eval *eval, ddi_json_items *j, struct json_object *item);
+
+static dd_status read_array(dd_eval *eval, ddi_json_items *j, take_item take)
+{
+    if (!ddi_json_items_enter(j, '[')) {
+        ddi_json_items_problem(j, "an array is missing here");
+        return j->status;
+    }
+    for (bool first = true; ddi_json_items_more(j, &first);) {
+        struct json_object *item = ddi_json_items_take(j);
+        const dd_status status = item ? take(eval, j, item) : j->status;
+        json_object_put(item);
+        DDI_TRY(status);
+    }
+    return j->status;
+}
+
+static dd_status read_annotations(dd_eval *eval, ddi_json_items *j, void *unused)
+{
+    char key[32];
+    int32_t found = 0;
+    if (!ddi_json_items_enter(j, '{')) {
+        ddi_json_items_problem(j, "annotations begin with '{'");
+        return j->status;
+    }
+    for (bool first = true; ddi_json_items_key(j, &first, key, sizeof key);) {
+        take_item take = strcmp(key, "images") == 0        ? add_image
+                         : strcmp(key, "annotations") == 0 ? add_annotation
+                         : strcmp(key, "categories") == 0  ? add_category
+                                                           : NULL;
+        if (!take) {
+            ddi_json_items_skip(j);
+            continue;
+        }
+        found |= take == add_image ? 1 : take == add_annotation ? 2 : 0;
+        DDI_TRY(read_array(eval, j, take));
+    }
+    DDI_TRY(ddi_json_items_finish(j));
+    return found == 3 ? DD_OK : ddi_fail(DD_ERR_FORMAT, j->file, "%s has no 'images' or no 'annotations'", j->file);
+}
+
+void ddi_eval_undo(dd_eval *eval, const dd_eval *before)
+{
+    eval->objects = before->objects;
+    eval->detections = before->detections;
+    eval->images = before->images;
+    eval->names = before->names;
+}
+
+dd_status ddi_eval_read_file(dd_eval *eval, const char *path, ddi_eval_reader read, void *user)
+{
+    ddi_file_map map = {0};
+    ddi_json_items items;
+    const dd_eval before = *eval;
+    DDI_TRY(ddi_file_map_open(&map, path));
+    dd_status status = ddi_json_items_open(&items, path, map.data, map.size);
+    if (status == DD_OK) {
+        status = read(eval, &items, user);
+        ddi_json_items_close(&items);
+    }
+    ddi_file_map_close(&map);
+    if (status != DD_OK) {
+        ddi_eval_undo(eval, &before);
+    }
+    return status;
+}
+
+dd_status ddi_eval_check_path(const void *path, const char *function)
+{
+    return path ? DD_OK : ddi_fail(DD_ERR_ARGUMENT, NULL, "%s: path is NULL", function);
+}
+
+dd_status dd_eval_add_coco_annotations(dd_eval *eval, const char *path)
+{
+    ddi_error_clear();
+    DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_add_coco_annotations"));
+    dd_status status = ddi_eval_check_path(path, "dd_eval_add_coco_annotations");
+    return ddi_eval_leave(eval, status != DD_OK ? status : ddi_eval_read_file(eval, path, read_annotations, NULL));
+}
+
+/* ---- Results */
+
+typedef struct results {
+    int64_t *image; /* sorted */
+    int32_t images;
+    int64_t left_out;
+} results;
+
+static int by_id(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+dd_status ddi_eval_read_detection(ddi_json_items *j, struct json_object *item, double box[4], double *score)
+{
+    if (read_box(j, item, box) && !ddi_json_number(item, "score", score)) {
+        ddi_json_items_problem(j, "a result lacks its 'score'");
+    }
+    return j->status;
+}
+
+static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object *item, results *r)
+{
+    int64_t image, label;
+    double box[4], score;
+    if (!ddi_json_integer(item, "image_id", &image) || !ddi_json_integer(item, "category_id", &label)) {
+        ddi_json_items_problem(j, "a result lacks its integer 'image_id' or 'category_id'");
+        return j->status;
+    }
+    DDI_TRY(ddi_eval_read_detection(j, item, box, &score));
+    if (!bsearch(&image, r->image, (size_t)r->images, sizeof image, by_id)) {
+        r->left_out++;
+        return DD_OK;
+    }
+    return ddi_eval_add_detections(eval, image, 1, box, &label, &score);
+}
+
+static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
+{
+    if (!ddi_json_items_enter(j, '[')) {
+        ddi_json_items_problem(j, "results begin with '['");
+        return j->status;
+    }
+    for (bool first = true; ddi_json_items_more(j, &first);) {
+        struct json_object *item = ddi_json_items_take(j);
+        const dd_status status = item ? add_result(eval, j, item, user) : j->status;
+        json_object_put(item);
+        DDI_TRY(status);
+    }
+    return ddi_json_items_finish(j);
+}
+
+static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)
+{
+    results r = {.images = eval->images, .image = ddi_alloc(NULL, (size_t)eval->images * sizeof(int64_t) + 1)};
+    if (!r.image) {
+        return ddi_fail_nomem((uint64_t)eval->images * sizeof(int64_t), "the list of images");
+    }
+    if (eval->images > 0) {
+        memcpy(r.image, eval->image, (size_t)eval->images * sizeof(int64_t));
+        qsort(r.image, (size_t)r.images, sizeof *r.image, by_id);
+    }
+    const dd_status status = ddi_eval_read_file(eval, path, read_results, &r);
+    ddi_free(NULL, r.image);
+    if (status == DD_OK && left_out) {
+        *left_out = r.left_out;
+    }
+    return status;
+}
+
+dd_status dd_eval_add_coco_results(dd_eval *eval, const char *path, int64_t *left_out)
+{
+    ddi_error_clear();
+    DDI_TRY(ddi_handle_enter(eval, DDI_EVAL, "dd_eval_add_coco_results"));
+    dd_status status = ddi_eval_check_path(path, "dd_eval_add_coco_results");
+    return ddi_eval_leave(eval, status != DD_OK ? status : add_results(eval, path, left_out));
+}

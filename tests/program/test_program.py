@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the program: exit codes, help, completion, numbers on real and on hostile files."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+PROGRAM = os.environ['DETRDISTILL']
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
+VERBS = ['eval', 'completion', 'manual', 'version']
+
+
+def run(*words, status=0):
+    done = subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, f'{words}: status {done.returncode}, not {status}\n{done.stdout}\n{done.stderr}'
+    return done
+
+
+def needs(*parts):
+    path = DATA.joinpath(*parts)
+    return unittest.skipUnless(path.exists(), f'{path} is missing')
+
+
+def annotation(objects):
+    boxes = ''.join(f'<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>'
+                    f'<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>' for name, x, y, x2, y2, difficult in objects)
+    return f'<annotation><filename>a.jpg</filename>{boxes}</annotation>'
+
+
+class Words(unittest.TestCase):
+    def test_overview(self):
+        self.assertIn('eval', run('--help').stdout)
+        self.assertIn('usage', run(status=2).stdout)
+
+    def test_help_of_every_verb(self):
+        for verb in VERBS:
+            self.assertTrue(run(verb, '--help').stdout.startswith(f'usage: detrdistill {verb}'))
+
+    def test_unknown_words(self):
+        self.assertIn('did you mean eval', run('evl', status=2).stderr)
+        self.assertIn('did you mean --results', run('eval', '--result', 'x', status=2).stderr)
+        self.assertIn('is no option', run('eval', 'x', status=2).stderr)
+        self.assertIn('needs a value', run('eval', '--results', status=2).stderr)
+        self.assertIn('twice', run('eval', '--json', '--json', status=2).stderr)
+        self.assertIn('takes no value', run('eval', '--json=1', status=2).stderr)
+        self.assertIn('goes with --voc', run('eval', '--annotations', 'a', '--results', 'b', '--iou', '0.5', status=2).stderr)
+        self.assertIn('either', run('eval', '--results', 'b', status=2).stderr)
+
+    def test_completion(self):
+        script = run('completion', 'bash').stdout
+        subprocess.run(['bash', '-n'], input=script, text=True, check=True)
+        asked = script + '\nCOMP_WORDS=(detrdistill eval --re); COMP_CWORD=2; _detrdistill; echo "${COMPREPLY[@]}"'
+        self.assertEqual(subprocess.run(['bash'], input=asked, text=True, capture_output=True, check=True).stdout, '--results\n')
+        self.assertIn('--results', run('completion', 'zsh').stdout)
+        self.assertIn('-l results -r', run('completion', 'fish').stdout)
+        self.assertIn('bash, zsh or fish', run('completion', 'sh', status=2).stderr)
+        self.assertIn('missing', run('completion', status=2).stderr)
+
+    def test_manual(self):
+        page = run('manual').stdout
+        for verb in VERBS:
+            self.assertIn(f'.SS {verb}', page)
+        self.assertIn('\\fB\\-\\-annotations', page)
+
+    @unittest.skipUnless(os.path.exists('/dev/full'), '/dev/full is missing')
+    def test_full_disk(self):
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run([PROGRAM, 'manual'], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('could not be written', done.stderr)
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def write(self, name, value):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+
+
+class Coco(Files):
+    GT = {'info': {'a': ['"]}', 1]}, 'annotations': [{'id': 1, 'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 10, 10], 'iscrowd': 0}],
+          'images': [{'id': 9}, {'id': 12}], 'categories': [{'id': 4, 'name': 'a "b"'}]}
+
+    def evaluate(self, gt, dt, status=0):
+        done = run('eval', '--annotations', self.write('gt.json', gt), '--results', self.write('dt.json', dt), '--json', status=status)
+        return json.loads(done.stdout) if status == 0 else done.stderr
+
+    def test_small_case(self):
+        result = {'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 10, 9], 'score': .5}
+        got = self.evaluate(self.GT, [result, {**result, 'image_id': 10}])
+        self.assertAlmostEqual(got['AP'], 0.9, 12)  # IoU .9: right at .5 .. .9, wrong at .95
+        self.assertEqual(got['left_out'], 1)
+        (only,) = got['classes']
+        self.assertAlmostEqual(only.pop('AP'), 0.9, 12)
+        self.assertEqual(only, {'id': 4, 'name': 'a "b"', 'objects': 1, 'detections': 1})
+        self.assertEqual(self.evaluate(self.GT, [])['AP'], 0)
+
+    def test_damaged_files(self):
+        good = {'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 1, 1], 'score': 1}
+        for dt in ['', '{', '[', '[{]', '[{}', '[1]', '[{"image_id":9}]', '[[[[', [{**good, 'bbox': [0, 0, 1]}], [{**good, 'bbox': [0, 0, -1, 1]}],
+                   [{**good, 'score': 'x'}], [{**good, 'score': float('nan')}], [{**good, 'image_id': 1.5}], [{**good, 'image_id': 1e300}],
+                   json.dumps([good]) + 'x', '[' + '{"a":' * 2000, '[{"bbox": [0,0,1e999,1], "image_id":9,"category_id":4,"score":1}]']:
+            self.assertIn('dt.json', self.evaluate(self.GT, dt, status=1), dt)
+        for gt in ['', '[]', '{}', '{"images": [], "annotations": 5}', '{"images": [{"id": "x"}]}', '{"images": [}', {**self.GT, 'annotations': [{}]}]:
+            self.assertIn('gt.json', self.evaluate(gt, [], status=1), gt)
+
+    def test_truncated_at_every_byte(self):
+        text = json.dumps([{'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 1, 1], 'score': 1}])
+        for length in range(len(text)):
+            self.evaluate(self.GT, text[:length], status=1)
+        text = json.dumps(self.GT)
+        for length in range(0, len(text), 3):
+            self.evaluate(text[:length], [], status=1)
+
+    def test_missing_file(self):
+        self.assertIn('cannot open', run('eval', '--annotations', self.folder / 'none', '--results', 'x', status=1).stderr)
+
+    @needs('eval-coco')
+    def test_published_numbers(self):
+        folder = DATA / 'eval-coco'
+        files = ['--annotations', folder / 'instances_val2014_100.json', '--results', folder / 'instances_val2014_fakebbox100_results.json']
+        got = json.loads(run('eval', *files, '--json').stdout)
+        published = [.504581, .696973, .572982, .585626, .5194, .501398, .386813, .59368, .595353, .639811, .566421, .564291]
+        for value, name in zip(published, ['AP', 'AP50', 'AP75', 'AP_S', 'AP_M', 'AP_L', 'AR1', 'AR10', 'AR100', 'AR_S', 'AR_M', 'AR_L']):
+            self.assertAlmostEqual(got[name], value, delta=5.1e-7)
+        self.assertEqual(sum(c['objects'] for c in got['classes']), 830)  # 839 boxes, 9 of them crowd
+        self.assertRegex(run('eval', *files).stdout, r'AP      0\.5046 .*\n')
+
+
+class Voc(Files):
+    def evaluate(self, results, *words, status=0):
+        done = run('eval', '--voc', self.folder, '--results', self.write('dt.json', results), '--json', *words, status=status)
+        return json.loads(done.stdout) if status == 0 else done.stderr
+
+    def test_rules(self):
+        """A difficult object neither counts nor makes its detection wrong; a second detection of an object is wrong."""
+        self.write('Annotations/a.xml', annotation([('dog', 1, 1, 11, 11, 0), ('dog', 101, 1, 111, 11, 1)]))
+        self.write('Annotations/b.xml', annotation([('cat', 20, 20, 5, 5, 0)]))  # corners swapped
+        self.write('ImageSets/Main/all.txt', 'a  1\nc -1\n\nb 1')
+        hit = {'image_id': 'a', 'category_id': 'dog', 'bbox': [0, 0, 10, 10], 'score': .5}
+        results = [{**hit, 'bbox': [100, 0, 10, 10], 'score': .9}, hit, {**hit, 'score': .4},
+                   {'image_id': 'b', 'category_id': 1, 'bbox': [4, 4, 15, 15], 'score': .3}, {**hit, 'category_id': 'cow'}]
+        got = self.evaluate(results)
+        self.assertEqual((got['mAP'], got['left_out']), (1, 1))
+        self.assertEqual([(c['name'], c['objects'], c['detections']) for c in got['classes']], [('cat', 1, 1), ('dog', 1, 3)])
+        self.assertEqual(self.evaluate(results + [{**hit, 'image_id': 'c', 'score': .8}], '--split', 'all')['mAP'], .75)
+        self.assertIn('cannot open', self.evaluate(results, '--split', 'none', status=1))
+        self.assertIn('iou', self.evaluate(results, '--iou', '2', status=2))
+
+    def test_numbers_as_names(self):
+        self.write('000012.xml', annotation([('dog', 1, 1, 11, 11, 0)]))
+        self.assertEqual(self.evaluate([{'image_id': 12, 'category_id': 'dog', 'bbox': [0, 0, 10, 10], 'score': 1}])['mAP'], 1)
+
+    def test_damaged_annotations(self):
+        good = annotation([('dog', 1, 1, 11, 11, 0)])
+        for bad in ['', 'x', '<a/>', good[:-1], good.replace('dog', ''), good.replace('<xmin>1</xmin>', ''), good.replace('>11<', '>x<'),
+                    good.replace('>11<', '>1e9<'), '<!DOCTYPE a [<!ENTITY b "c">]>' + good, '<annotation>' + '<x>' * 5000,
+                    good.replace('dog', 'd' * 200), good.replace('<difficult>0', '<difficult>7')]:
+            self.write('a.xml', bad)
+            self.assertIn('a.xml', self.evaluate([], status=1), bad)
+        for length in range(len(good)):
+            self.write('a.xml', good[:length])
+            self.evaluate([], status=1)
+
+    def test_empty_folder(self):
+        self.assertIn('no picture', self.evaluate([], status=1))
+
+    @needs('voc-toy-cats')
+    def test_published_toy_cats(self):
+        folder = DATA / 'voc-toy-cats'
+        expected = json.loads((folder / 'expected_ap.json').read_text())
+        found = json.loads((folder / 'dets_coco_format' / 'coco_dets.json').read_text())
+        stem = {image['id']: image['file_name'][:-4] for image in found['images']}
+        # These detections count pixels from 1, as the annotations do.
+        results = self.write('toy.json', [{'image_id': stem[d['image_id']], 'category_id': 'cat', 'score': d['score'],
+                                           'bbox': [d['bbox'][0] - 1, d['bbox'][1] - 1, *d['bbox'][2:]]} for d in found['annotations']])
+        for key, iou, points in [('11pt@0.5', .5, 11), ('area@0.5', .5, 'all'), ('11pt@0.75', .75, 11), ('area@0.75', .75, 'all')]:
+            done = run('eval', '--voc', folder / 'gts_vocpascal_format', '--results', results, '--iou', iou, '--points', points, '--plus-one',
+                       1, '--json')
+            self.assertAlmostEqual(json.loads(done.stdout)['mAP'], expected[f'AP_{key}'], delta=5.1e-5)
+
+    @needs('eval-voc')
+    def test_published_sample(self):
+        """Boxes are x y w h counted from 0; the annotations are written anew as VOC XML."""
+        results = []
+        for path in sorted((DATA / 'eval-voc' / 'odm' / 'groundtruths').iterdir()):
+            objects = [(word[0], *(float(v) for v in word[1:])) for word in map(str.split, path.read_text().splitlines())]
+            self.write(f'{path.stem}.xml', annotation([(name, x + 1, y + 1, x + 1 + w, y + 1 + h, 0) for name, x, y, w, h in objects]))
+            for line in (DATA / 'eval-voc' / 'odm' / 'detections' / path.name).read_text().splitlines():
+                name, score, *box = line.split()
+                results.append({'image_id': path.stem, 'category_id': name, 'score': float(score), 'bbox': [float(v) for v in box]})
+        for points, expected in [('all', .2456867), (11, .2683983)]:
+            got = self.evaluate(results, '--iou', .3, '--points', points, '--plus-one', 1)
+            self.assertAlmostEqual(got['mAP'], expected, delta=5.1e-8)
+
+
+if __name__ == '__main__':
+    unittest.main()
