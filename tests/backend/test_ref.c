@@ -36,7 +36,7 @@ void empty_sizes_of_every_operator(void **state)
     {
         for (int32_t op = 0; op < DD_OPERATOR_COUNT; op++) {
             int64_t first = 5;
-            double loss = 5;
+            double loss = 5, squares = 5;
             any_args args;
             memset(&args, 0, sizeof args);
             if (op == DD_OPERATOR_check_finite) {
@@ -45,6 +45,9 @@ void empty_sizes_of_every_operator(void **state)
             if (op == DD_OPERATOR_cross_entropy) {
                 args.cross_entropy.loss = &loss;
             }
+            if (op == DD_OPERATOR_sum_squares) {
+                args.sum_squares.sum = &squares;
+            }
             if (op == DD_OPERATOR_gather || op == DD_OPERATOR_scatter) { /* both start with two pointers, a type, ndim, shape */
                 args.gather.src_dtype = DD_F32;
                 args.gather.ndim = 2;
@@ -52,6 +55,7 @@ void empty_sizes_of_every_operator(void **state)
             }
             assert_int_equal(run_op(op, dtype, &args), DD_OK);
             assert_int_equal(first, op == DD_OPERATOR_check_finite ? -1 : 5);
+            assert_true(squares == (op == DD_OPERATOR_sum_squares ? 0 : 5));
             assert_true(loss == (op == DD_OPERATOR_cross_entropy ? 0 : 5));
         }
     }

@@ -33,5 +33,15 @@ void gradient_of_take_rows(int trial);
 void gradient_of_batchnorm_relu(int trial);
 void gradient_of_l2norm(int trial);
 void gradient_of_cross_entropy(int trial);
+void gradient_of_linear(int trial);
+void gradient_of_conv(int trial);
+void gradient_of_maxpool(int trial);
+void gradient_of_groupnorm(int trial);
+void gradient_of_layernorm(int trial);
+void gradient_of_attention(int trial);
+void gradient_of_msda(int trial);
+void gradient_of_coord_embed(int trial);
+void gradient_of_sigmoid(int trial);
+void gradient_of_box_refine(int trial);
 
 #endif

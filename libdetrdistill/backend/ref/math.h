@@ -120,4 +120,49 @@ static inline double ddi_power(double x, double y)
     return ddi_exp(y * ddi_log(x));
 }
 
+/* pi/2 in three parts; products of the first two with whole numbers below 2^20 are exact. */
+#define DDI_HALF_PI_1 0x1.921fb544p+0
+#define DDI_HALF_PI_2 0x1.0b4611a6p-34
+#define DDI_HALF_PI_3 0x1.3198a2e037073p-69
+
+/* sin and cos of |r| <= pi/4 by their Taylor series: the terms left out are below 2^-56. */
+static inline double ddi_sin_small(double r)
+{
+    const double z = r * r;
+    return r + r * z *
+                   (-1.0 / 6 +
+                    z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800 + z * (1.0 / 6227020800 -
+                                                                                                        z / 1307674368000))))));
+}
+
+static inline double ddi_cos_small(double r)
+{
+    const double z = r * r;
+    return 1 - z / 2 +
+           z * z *
+               (1.0 / 24 +
+                z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600 + z * (-1.0 / 87178291200 +
+                                                                                                       z / 20922789888000))))));
+}
+
+/* sin(x + quarter * pi/2), |x| below 10^6. */
+static inline double ddi_sin_shifted(double x, int64_t quarter)
+{
+    const double turns = floor(x / (DDI_HALF_PI_1 + DDI_HALF_PI_2) + 0.5);
+    const double r = ((x - turns * DDI_HALF_PI_1) - turns * DDI_HALF_PI_2) - turns * DDI_HALF_PI_3;
+    const int64_t k = ((int64_t)turns + quarter) & 3;
+    const double y = k & 1 ? ddi_cos_small(r) : ddi_sin_small(r);
+    return k & 2 ? -y : y;
+}
+
+static inline double ddi_sin(double x)
+{
+    return ddi_sin_shifted(x, 0);
+}
+
+static inline double ddi_cos(double x)
+{
+    return ddi_sin_shifted(x, 1);
+}
+
 #endif
