@@ -261,7 +261,9 @@ ddi_node *ddi_note(ddi_tape *t, ddi_backward_fn backward, ddi_value *out, bool p
     memcpy(node->args, args, args_bytes);
     node->backward = backward;
     node->out = out;
-    memcpy(node->in, in, (size_t)inputs * sizeof *in);
+    for (int32_t i = 0; i < inputs; i++) {
+        node->in[i] = in[i];
+    }
     node->older = t->last;
     t->last = node;
     out->needs_grad = true;

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sums, copies, choices of rows on the tape. */
+#include "tape/node.h"
+
+/* ---- Dropout, its own gradient */
+
+static void dropout_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_dropout a = *(const dd_op_dropout *)node->args;
+    ddi_value *x = node->in[0];
+    int32_t add;
+    a.x = ddi_grad_in(t, node->out, false);
+    const bool first = !x->base && !x->param && !x->grad_block;
+    a.y = first ? ddi_grad_out(t, x, &add) : ddi_grad_in(t, node->out, true);
+    if (!first) {
+        a.x = a.y;
+    }
+    ddi_tape_run(t, DD_OPERATOR_dropout, &a);
+    if (!first) {
+        ddi_grad_pass(t, x, node->out);
+    }
+}
+
+ddi_value *ddi_dropout(ddi_tape *t, ddi_value *x, double rate)
+{
+    const dd_dropout draw = ddi_draw(t, rate);
+    if (draw.rate <= 0) {
+        return x;
+    }
+    ddi_value *y = ddi_new(t, x->ndim, x->shape);
+    const dd_op_dropout a = {x->data, y->data, x->count, draw};
+    ddi_tape_run(t, DD_OPERATOR_dropout, &a);
+    ddi_tape_count(t, 0, 0, 2 * (double)x->count);
+    ddi_note(t, dropout_back, y, false, &a, sizeof a, 1, &x);
+    return y;
+}
+
+/* ---- a + b */
+
+static void plus_back(ddi_tape *t, ddi_node *node)
+{
+    ddi_value *a = node->in[0], *b = node->in[1];
+    ddi_grad_pass(t, a, node->out);
+    if (b->count == node->out->count) {
+        ddi_grad_pass(t, b, node->out);
+        return;
+    }
+    const dd_op_copy_rows sum = {.src = ddi_grad_in(t, node->out, false),
+                                 .dst = ddi_grad_sum(t, b),
+                                 .outer = node->out->count / b->count,
+                                 .rows = 1,
+                                 .width = b->count,
+                                 .src_outer = b->count,
+                                 .add = 1};
+    if (sum.dst) {
+        ddi_tape_run(t, DD_OPERATOR_copy_rows, &sum);
+    }
+}
+
+ddi_value *ddi_plus(ddi_tape *t, ddi_value *a, ddi_value *b)
+{
+    ddi_value *y = ddi_new(t, a->ndim, a->shape);
+    const dd_op_add args = {a->data, b->data, y->data, a->count, b->count};
+    ddi_tape_run(t, DD_OPERATOR_add, &args);
+    ddi_tape_count(t, 0, 0, 3 * (double)a->count);
+    ddi_value *in[] = {a, b};
+    ddi_note(t, plus_back, y, false, &args, sizeof args, 2, in);
+    return y;
+}
+
+/* ---- Strided copies: what is copied forward is added backward */
+
+static void copy_back(ddi_tape *t, ddi_node *node)
+{
+    const dd_op_copy_rows *a = node->args;
+    const ddi_value *x = node->in[0];
+    const char *start = x->data;
+    char *grad = ddi_grad_sum(t, node->in[0]), *from = ddi_grad_in(t, node->out, false);
+    if (!grad || !from) {
+        return;
+    }
+    const dd_op_copy_rows back = {.src = from + ((char *)a->dst - node->out->data),
+                                  .dst = grad + ((const char *)a->src - start),
+                                  .outer = a->outer,
+                                  .rows = a->rows,
+                                  .width = a->width,
+                                  .src_outer = a->dst_outer,
+                                  .src_row = a->dst_row,
+                                  .dst_outer = a->src_outer,
+                                  .dst_row = a->src_row,
+                                  .add = 1};
+    ddi_tape_run(t, DD_OPERATOR_copy_rows, &back);
+}
+
+static void copy_part(ddi_tape *t, ddi_value *x, ddi_value *y, const dd_op_copy_rows *args)
+{
+    ddi_tape_run(t, DD_OPERATOR_copy_rows, args);
+    ddi_tape_count(t, 0, 0, 2 * (double)(args->outer * args->rows * args->width));
+    ddi_note(t, copy_back, y, false, args, sizeof *args, 1, &x);
+}
+
+ddi_value *ddi_repeat_columns(ddi_tape *t, ddi_value *x, int64_t images, int64_t first, int64_t width)
+{
+    const int64_t d = x->shape[x->ndim - 1], rows = x->count / d;
+    ddi_value *y = ddi_new(t, DDI_SHAPE(images, rows, width));
+    const dd_op_copy_rows a = {.src = x->data + (size_t)first * t->element,
+                               .dst = y->data,
+                               .outer = images,
+                               .rows = rows,
+                               .width = width,
+                               .src_row = d,
+                               .dst_outer = rows * width,
+                               .dst_row = width};
+    copy_part(t, x, y, &a);
+    return y;
+}
+
+/* Rows of each image of x to rows of each image of y. */
+static void copy_range(ddi_tape *t, ddi_value *x, int64_t from, ddi_value *y, int64_t to, int64_t rows)
+{
+    const int64_t d = x->shape[2];
+    const dd_op_copy_rows a = {.src = x->data + (size_t)(from * d) * t->element,
+                               .dst = y->data + (size_t)(to * d) * t->element,
+                               .outer = x->shape[0],
+                               .rows = 1,
+                               .width = rows * d,
+                               .src_outer = x->shape[1] * d,
+                               .dst_outer = y->shape[1] * d};
+    copy_part(t, x, y, &a);
+}
+
+ddi_value *ddi_take_range(ddi_tape *t, ddi_value *x, int64_t first, int64_t rows)
+{
+    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], rows, x->shape[2]));
+    copy_range(t, x, first, y, 0, rows);
+    return y;
+}
+
+ddi_value *ddi_join_rows(ddi_tape *t, ddi_value *a, ddi_value *b)
+{
+    ddi_value *y = ddi_new(t, DDI_SHAPE(a->shape[0], a->shape[1] + b->shape[1], a->shape[2]));
+    copy_range(t, a, 0, y, 0, a->shape[1]);
+    copy_range(t, b, 0, y, a->shape[1], b->shape[1]);
+    return y;
+}
+
+/* ---- Masked rows */
+
+static void mask_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_mask_rows a = *(const dd_op_mask_rows *)node->args;
+    a.y = ddi_grad_in(t, node->out, true);
+    a.x = a.y;
+    ddi_tape_run(t, DD_OPERATOR_mask_rows, &a);
+    ddi_grad_pass(t, node->in[0], node->out);
+}
+
+ddi_value *ddi_mask_rows(ddi_tape *t, ddi_value *x, ddi_value *mask)
+{
+    if (!mask) {
+        return x;
+    }
+    const int64_t d = x->shape[x->ndim - 1];
+    ddi_value *y = ddi_new(t, x->ndim, x->shape);
+    const dd_op_mask_rows a = {x->data, (const uint8_t *)mask->data, y->data, x->count / d, (int32_t)d};
+    ddi_tape_run(t, DD_OPERATOR_mask_rows, &a);
+    ddi_tape_count(t, 0, 0, 2 * (double)x->count);
+    ddi_note_saved(ddi_note(t, mask_back, y, false, &a, sizeof a, 1, &x), mask);
+    return y;
+}
+
+/* ---- Rows by index */
+
+static void take_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_take_rows a = *(const dd_op_take_rows *)node->args;
+    ddi_value *x = node->in[0];
+    ddi_value *spread = ddi_new(t, x->ndim, x->shape);
+    const int64_t listed = a.rows_per_block;
+    a.src = ddi_grad_in(t, node->out, false);
+    a.dst = spread->data;
+    a.rows_per_block = a.src_rows_per_block;
+    a.src_rows_per_block = listed;
+    a.inverse = 1;
+    ddi_tape_run(t, DD_OPERATOR_take_rows, &a);
+    if (t->status == DD_OK) {
+        spread->grad_block = ddi_arena_keep(spread->block);
+        ddi_grad_pass(t, x, spread);
+    }
+}
+
+ddi_value *ddi_take_rows(ddi_tape *t, ddi_value *x, ddi_value *index, int64_t k)
+{
+    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], k, x->shape[2]));
+    const dd_op_take_rows a = {.src = x->data,
+                               .index = (const int32_t *)index->data,
+                               .dst = y->data,
+                               .rows = x->shape[0] * k,
+                               .rows_per_block = k,
+                               .src_rows_per_block = x->shape[1],
+                               .d = (int32_t)x->shape[2]};
+    ddi_tape_run(t, DD_OPERATOR_take_rows, &a);
+    ddi_tape_count(t, 0, 0, 2 * (double)y->count);
+    ddi_note_saved(ddi_note(t, take_back, y, false, &a, sizeof a, 1, &x), index);
+    return y;
+}
+
+ddi_value *ddi_top_rows(ddi_tape *t, ddi_value *x, int64_t k)
+{
+    ddi_value *index = ddi_bytes(t, (size_t)(x->shape[0] * k) * sizeof(int32_t));
+    const dd_op_top_rows a = {x->data, (int32_t *)index->data, x->shape[1], x->shape[2], (int32_t)x->shape[0], (int32_t)k};
+    ddi_tape_run(t, DD_OPERATOR_top_rows, &a);
+    return index;
+}
