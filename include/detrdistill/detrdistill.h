@@ -33,6 +33,7 @@
 #include <detrdistill/dlpack.h>
 #include <detrdistill/eval.h>
 #include <detrdistill/matcher.h>
+#include <detrdistill/model.h>
 #include <detrdistill/status.h>
 #include <detrdistill/tensor.h>
 #include <detrdistill/tensorfile.h>

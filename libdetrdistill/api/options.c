@@ -3,13 +3,15 @@
 #include "base/error.h"
 #include "kd/distiller.h"
 #include "match/matcher.h"
+#include "models/model.h"
 
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 3 };
+enum { HELP_BYTES = 8192, TABLES = 4 };
 
-static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options, &ddi_distiller_options};
+static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options, &ddi_distiller_options,
+                                                       &ddi_model_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -30,5 +32,5 @@ dd_status dd_options_help(const char *object, const char **text)
             *text = texts[i];
             return DD_OK;
         }
-    return ddi_fail(DD_ERR_NOT_FOUND, object, "'%.40s' has no options; context, matcher and distiller have", object);
+    return ddi_fail(DD_ERR_NOT_FOUND, object, "'%.40s' has no options; context, matcher, distiller and model have", object);
 }

@@ -123,6 +123,8 @@ static double start_of(const ddi_param *p, uint64_t seed, uint32_t stream, int64
         return p->init.a * (2 * ddi_philox_uniform(seed, 0, stream, (uint64_t)i) - 1);
     case DDI_INIT_NORMAL:
         return p->init.a * normal(seed, stream, (uint64_t)i);
+    case DDI_INIT_BOX_SIZE:
+        return i % 4 >= 2 ? p->init.a : 0;
     case DDI_INIT_DIRECTIONS:
         return direction(p, i);
     default:

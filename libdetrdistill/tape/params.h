@@ -11,6 +11,7 @@ typedef enum ddi_init_kind {
     DDI_INIT_CONSTANT,  /* a */
     DDI_INIT_UNIFORM,   /* in [-a, a) */
     DDI_INIT_NORMAL,    /* standard deviation a */
+    DDI_INIT_BOX_SIZE,  /* a in the last two of four entries, else 0 */
     DDI_INIT_DIRECTIONS /* bias of sampling offsets (1.9): heads x levels x points, a = levels, b = points */
 } ddi_init_kind;
 

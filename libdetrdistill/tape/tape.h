@@ -69,6 +69,12 @@ typedef struct ddi_tape {
     ddi_cost cost[DDI_PARTS];
 } ddi_tape;
 
+/* A ReLU module, for the counting rule (those of convolutions are counted with them). */
+static inline void ddi_tape_count_relu(ddi_tape *tape, const ddi_value *x)
+{
+    tape->cost[tape->part].counted += (double)x->count;
+}
+
 void ddi_tape_init(ddi_tape *tape, ddi_exec *exec, int32_t dtype, bool dry);
 void ddi_tape_free(ddi_tape *tape);
 /* Forgets all values and nodes and returns their memory to the arena; the error and the costs, too. */

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Whole detectors: loading, forward pass, gradients, saving. Deformable DETR (plain, with box refinement, two-stage) so far. */
+#ifndef DETRDISTILL_MODEL_H
+#define DETRDISTILL_MODEL_H
+
+#include <detrdistill/context.h>
+#include <detrdistill/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dd_model dd_model;
+
+/* Loads a Hugging Face folder of Deformable DETR (config.json and model.safetensors, as transformers writes them; ResNet
+ * backbones of transformers or timm). Options (dd_options_help("model")): "dtype=f32|f64 training=0|1 gradients=0|1": training
+ * turns dropout on, gradients=0 needs less memory and allows no backward pass. Names are strict: a missing, unknown or wrongly
+ * shaped tensor is an error that names it. Errors: ARGUMENT, OPTION, IO, FORMAT, SHAPE, DTYPE, NOT_FOUND (a missing tensor),
+ * LIMIT, NOMEM, UNSUPPORTED. The handle keeps the context alive; one thread at a time. */
+DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options);
+DD_API void dd_model_free(dd_model *model);
+
+/* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads them. The folder must
+ * exist. Errors: ARGUMENT, IO, NOMEM. */
+DD_API dd_status dd_model_save(dd_model *model, const char *folder);
+
+/* Parameters, frozen ones included, in the order of the network; names are those of the file. `trained` (or NULL): 1 if it has
+ * a gradient. Views are writable and live as long as the model; writing into a frozen norm takes effect at loading only.
+ * Errors: ARGUMENT, NOT_FOUND. */
+DD_API dd_status dd_model_parameter_count(dd_model *model, int32_t *count);
+DD_API dd_status dd_model_parameter_at(dd_model *model, int32_t index, const char **name, dd_tensor *view, int32_t *trained);
+/* The gradient of a parameter: what the backward passes since the last dd_model_zero_gradients added up. Errors: ARGUMENT,
+ * NOT_FOUND, STATE (not trained). */
+DD_API dd_status dd_model_gradient(dd_model *model, const char *name, dd_tensor *view);
+DD_API dd_status dd_model_zero_gradients(dd_model *model);
+
+/* Elements of trained parameters and of all of them (detectors.md section 11). Pointers may be NULL. */
+DD_API dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all);
+/* Multiply-adds of a forward pass of one image by mmcv's counting rule (detectors.md 12.1), for one part ("backbone", "neck",
+ * "encoder", "decoder", "heads") or NULL for the whole. Runs nothing. Errors: ARGUMENT, NOT_FOUND, LIMIT, NOMEM. */
+DD_API dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count);
+
+/* Runs a batch: pixels [B,3,H,W], RGB, normalised (detectors.md 10.1), zero where an image is padded, any float type and
+ * strides; sizes [B,2] int32, (w,h) of each image's real part in the upper left corner, or NULL: nothing is padded. Errors:
+ * ARGUMENT, SHAPE, DTYPE, DEVICE, LIMIT, NOMEM, CANCELLED. */
+DD_API dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+/* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
+ * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d], "reference" [B,N,2 or 4],
+ * "refined.0"..; two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.top" int32
+ * [B,N]. Errors: ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
+DD_API dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
+/* Memory for the gradient of such a tensor, zero at first, in the same shape and strides: the caller fills it before
+ * dd_model_backward. Errors: as dd_model_tensor; STATE (the model was loaded with gradients=0, or went backward already). */
+DD_API dd_status dd_model_seed(dd_model *model, const char *name, dd_tensor *view);
+/* Runs the gradients back to the parameters, once for each forward pass. Errors: ARGUMENT, STATE, NOMEM, CANCELLED. */
+DD_API dd_status dd_model_backward(dd_model *model);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Public functions of models. */
+#include "models/model.h"
+#include "base/error.h"
+#include "base/handle.h"
+#include "base/io.h"
+#include "base/limits.h"
+#include "tensor/tensor.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static dd_status leave(dd_model *m, dd_status status)
+{
+    if (ddi_handle_leave(m)) {
+        ddi_model_destroy(m);
+    }
+    return status;
+}
+
+static dd_status enter(dd_model *m, const char *function)
+{
+    ddi_error_clear();
+    DDI_TRY(ddi_handle_enter(m, DDI_MODEL, function));
+    if (m->context->process != getpid()) {
+        return leave(m, ddi_fail(DD_ERR_FORKED, NULL, "%s: the model was made before fork(); make a new context", function));
+    }
+    return DD_OK;
+}
+
+static dd_status no_null(const void *p, const char *function, const char *what)
+{
+    return p ? DD_OK : ddi_fail(DD_ERR_ARGUMENT, NULL, "%s: %s is NULL", function, what);
+}
+
+dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options)
+{
+    ddi_error_clear();
+    DDI_TRY(no_null(model, "dd_model_load", "model"));
+    DDI_TRY(no_null(folder, "dd_model_load", "folder"));
+    DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_model_load"));
+    dd_model *made = NULL;
+    dd_status status = ddi_model_create(&made, context, folder, options);
+    if (status == DD_OK) {
+        status = ddi_handle_add(made, DDI_MODEL);
+        if (status != DD_OK) {
+            ddi_model_destroy(made);
+        } else {
+            *model = made;
+        }
+    }
+    ddi_handle_leave(context);
+    return status;
+}
+
+void dd_model_free(dd_model *model)
+{
+    if (ddi_handle_remove(model, DDI_MODEL)) {
+        ddi_model_destroy(model);
+    }
+}
+
+static dd_status save(dd_model *m, const char *folder)
+{
+    char path[4096];
+    dd_tensorfile *file = NULL;
+    DDI_TRY(no_null(folder, "dd_model_save", "folder"));
+    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "the path %.80s.. is too long", folder);
+    }
+    DDI_TRY(dd_tensorfile_create(&file));
+    dd_status status = ddi_huggingface_save(m, file);
+    if (status == DD_OK) {
+        status = dd_tensorfile_save(file, path);
+    }
+    dd_tensorfile_free(file);
+    DDI_TRY(status);
+    const ddi_file_piece piece = {m->config, m->config_bytes};
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    return ddi_file_replace(path, &piece, 1);
+}
+
+dd_status dd_model_save(dd_model *model, const char *folder)
+{
+    DDI_TRY(enter(model, "dd_model_save"));
+    return leave(model, save(model, folder));
+}
+
+/* ---- Parameters */
+
+dd_status dd_model_parameter_count(dd_model *model, int32_t *count)
+{
+    DDI_TRY(enter(model, "dd_model_parameter_count"));
+    const dd_status status = no_null(count, "dd_model_parameter_count", "count");
+    if (status == DD_OK) {
+        *count = model->params.count;
+    }
+    return leave(model, status);
+}
+
+static dd_status parameter_at(dd_model *m, int32_t index, const char **name, dd_tensor *view, int32_t *trained)
+{
+    DDI_TRY(no_null(name, "dd_model_parameter_at", "name"));
+    DDI_TRY(no_null(view, "dd_model_parameter_at", "view"));
+    if (index < 0 || index >= m->params.count) {
+        return ddi_fail(DD_ERR_NOT_FOUND, NULL, "there is no parameter %d; the model has %d", index, m->params.count);
+    }
+    const ddi_param *p = m->params.all[index];
+    DDI_TRY(dd_tensor_init(view, p->data, m->dtype, p->ndim, p->shape, NULL, DD_DEVICE_CPU, 0, 0));
+    *name = p->name;
+    if (trained) {
+        *trained = p->trained;
+    }
+    return DD_OK;
+}
+
+dd_status dd_model_parameter_at(dd_model *model, int32_t index, const char **name, dd_tensor *view, int32_t *trained)
+{
+    DDI_TRY(enter(model, "dd_model_parameter_at"));
+    return leave(model, parameter_at(model, index, name, view, trained));
+}
+
+static dd_status gradient(dd_model *m, const char *name, dd_tensor *view)
+{
+    DDI_TRY(no_null(name, "dd_model_gradient", "name"));
+    DDI_TRY(no_null(view, "dd_model_gradient", "view"));
+    const ddi_param *p = ddi_params_find(&m->params, name);
+    if (!p) {
+        return ddi_fail(DD_ERR_NOT_FOUND, name, "the model has no parameter '%.100s'", name);
+    }
+    if (!p->grad) {
+        return ddi_fail(DD_ERR_STATE, name, "'%.100s' is not trained", name);
+    }
+    return dd_tensor_init(view, p->grad, m->dtype, p->ndim, p->shape, NULL, DD_DEVICE_CPU, 0, 0);
+}
+
+dd_status dd_model_gradient(dd_model *model, const char *name, dd_tensor *view)
+{
+    DDI_TRY(enter(model, "dd_model_gradient"));
+    return leave(model, gradient(model, name, view));
+}
+
+dd_status dd_model_zero_gradients(dd_model *model)
+{
+    DDI_TRY(enter(model, "dd_model_zero_gradients"));
+    return leave(model, model->settings.gradients ? ddi_params_zero_grad(&model->params, &model->exec) : DD_OK);
+}
+
+dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all)
+{
+    DDI_TRY(enter(model, "dd_model_size"));
+    if (trained) {
+        *trained = ddi_params_trained_count(&model->params);
+    }
+    if (all) {
+        *all = ddi_params_total_count(&model->params);
+    }
+    return leave(model, DD_OK);
+}
+
+/* ---- Operations, by a dry run of one image */
+
+static dd_status count_operations(dd_model *m, int32_t height, int32_t width, const char *part, double *count)
+{
+    static const char *const name[DDI_PARTS] = {"backbone", "neck", "encoder", "decoder", "heads"};
+    int32_t chosen = -1;
+    DDI_TRY(no_null(count, "dd_model_operations", "count"));
+    for (int32_t i = 0; part && i < DDI_PARTS; i++) {
+        chosen = strcmp(part, name[i]) == 0 ? i : chosen;
+    }
+    if (part && chosen < 0) {
+        return ddi_fail(DD_ERR_NOT_FOUND, part, "'%.40s' is no part; backbone, neck, encoder, decoder and heads are", part);
+    }
+    if (height < 1 || width < 1 || height > DDI_MAX_MAP_SIDE || width > DDI_MAX_MAP_SIDE) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "dd_model_operations: sides must be 1 .. %d", DDI_MAX_MAP_SIDE);
+    }
+    const int32_t size[2] = {width, height};
+    ddi_tape dry;
+    ddi_detections out;
+    ddi_tape_init(&dry, &m->exec, m->dtype, true);
+    ddi_deformable_forward(&dry, &m->net, ddi_new(&dry, DDI_SHAPE(1, height, width, 3)), size, &out);
+    const dd_status status = dry.status;
+    *count = 0;
+    for (int32_t i = 0; i < DDI_PARTS; i++) {
+        *count += !part || i == chosen ? dry.cost[i].counted : 0;
+    }
+    ddi_tape_free(&dry);
+    return status;
+}
+
+dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count)
+{
+    DDI_TRY(enter(model, "dd_model_operations"));
+    return leave(model, count_operations(model, height, width, part, count));
+}
+
+/* ---- Passes */
+
+static dd_status forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
+{
+    DDI_TRY(no_null(pixels, "dd_model_forward", "pixels"));
+    DDI_TRY(ddi_tensor_check(pixels, "pixels"));
+    if (sizes) {
+        DDI_TRY(ddi_tensor_check(sizes, "sizes"));
+    }
+    if (pixels->device_type != DD_DEVICE_CPU || (sizes && sizes->device_type != DD_DEVICE_CPU)) {
+        return ddi_fail(DD_ERR_DEVICE, "pixels", "dd_model_forward takes host memory");
+    }
+    return ddi_model_forward(m, pixels, sizes);
+}
+
+dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes)
+{
+    DDI_TRY(enter(model, "dd_model_forward"));
+    return leave(model, forward(model, pixels, sizes));
+}
+
+static dd_status tensor(dd_model *m, const char *function, const char *name, ddi_value **value, dd_tensor *view)
+{
+    DDI_TRY(no_null(name, function, "name"));
+    DDI_TRY(no_null(view, function, "view"));
+    return ddi_model_value(m, name, value, view);
+}
+
+dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view)
+{
+    ddi_value *value;
+    DDI_TRY(enter(model, "dd_model_tensor"));
+    return leave(model, tensor(model, "dd_model_tensor", name, &value, view));
+}
+
+static dd_status seed(dd_model *m, const char *name, dd_tensor *view)
+{
+    ddi_value *value;
+    dd_tensor found;
+    DDI_TRY(tensor(m, "dd_model_seed", name, &value, view ? &found : NULL));
+    if (!m->tape.record) {
+        return ddi_fail(DD_ERR_STATE, name,
+                        "this pass keeps no gradients: load with gradients=1, seed once before going backward");
+    }
+    if (found.dtype == DD_I32 || !value->needs_grad) {
+        return ddi_fail(DD_ERR_STATE, name, "no gradient flows through '%.60s'", name);
+    }
+    char *grad = ddi_seed(&m->tape, value);
+    if (!grad) {
+        return m->tape.status;
+    }
+    *view = found;
+    view->data = grad + ((char *)found.data - value->data);
+    return DD_OK;
+}
+
+dd_status dd_model_seed(dd_model *model, const char *name, dd_tensor *view)
+{
+    DDI_TRY(enter(model, "dd_model_seed"));
+    return leave(model, seed(model, name, view));
+}
+
+static dd_status backward(dd_model *m)
+{
+    if (!m->has_run || !m->tape.record) {
+        return ddi_fail(DD_ERR_STATE, NULL, "dd_model_backward: go forward first, with gradients=1, and backward once");
+    }
+    const dd_status status = ddi_tape_backward(&m->tape);
+    m->tape.record = false;
+    return status;
+}
+
+dd_status dd_model_backward(dd_model *model)
+{
+    DDI_TRY(enter(model, "dd_model_backward"));
+    return leave(model, backward(model));
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A model as a handle: loading, one batch forward, the names of what it leaves. */
+#include "models/model.h"
+#include "base/error.h"
+#include "base/io.h"
+#include "base/limits.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096 };
+
+static const ddi_option options[] = {
+    {"dtype", DDI_CHOICE, offsetof(ddi_model_settings, f64), 0, 0, "f32", "f32|f64", "type of parameters and activations"},
+    {"training", DDI_CHOICE, offsetof(ddi_model_settings, training), 0, 0, "0", "0|1", "1: dropout draws"},
+    {"gradients", DDI_CHOICE, offsetof(ddi_model_settings, gradients), 0, 0, "1", "0|1",
+     "0: no backward pass; activations are given back at once"},
+};
+const ddi_option_table ddi_model_options = {"model", options, sizeof options / sizeof options[0]};
+
+void ddi_model_destroy(dd_model *m)
+{
+    dd_context *context = m->context;
+    ddi_tape_free(&m->tape);
+    ddi_resnet_free(&m->net.backbone, &m->exec);
+    ddi_params_free(&m->params, &m->exec);
+    ddi_buffer_free(&m->exec, &m->image);
+    ddi_exec_free(&m->exec);
+    ddi_free(&context->allocator, m->config);
+    ddi_free(&context->allocator, m);
+    ddi_context_release(context);
+}
+
+/* ---- Loading */
+
+static dd_status join(char *to, const char *folder, const char *name)
+{
+    return snprintf(to, PATH_BYTES, "%s/%s", folder, name) < PATH_BYTES
+               ? DD_OK
+               : ddi_fail(DD_ERR_LIMIT, NULL, "the path %.80s.. is too long", folder);
+}
+
+static dd_status read_config(dd_model *m, const char *folder, ddi_deformable_config *config)
+{
+    char path[PATH_BYTES];
+    ddi_file_map map;
+    DDI_TRY(join(path, folder, "config.json"));
+    DDI_TRY(ddi_file_map_open(&map, path));
+    dd_status status = ddi_huggingface_config(path, map.data, map.size, config);
+    m->config = status == DD_OK ? ddi_alloc(&m->context->allocator, map.size) : NULL;
+    if (m->config) {
+        memcpy(m->config, map.data, map.size);
+        m->config_bytes = map.size;
+    } else if (status == DD_OK) {
+        status = ddi_fail_nomem(map.size, "a configuration");
+    }
+    ddi_file_map_close(&map);
+    return status;
+}
+
+static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, ddi_deformable_config *config)
+{
+    ddi_build build = {.params = &m->params, .trained = true};
+    DDI_TRY(ddi_huggingface_backbone(file, &config->backbone));
+    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    DDI_TRY(ddi_params_allocate(&m->params, &m->exec, (uint64_t)m->context->settings.seed));
+    DDI_TRY(ddi_huggingface_load(m, file));
+    DDI_TRY(ddi_resnet_fold(&m->net.backbone, &m->exec, m->dtype));
+    return m->settings.gradients ? ddi_params_allocate_grad(&m->params, &m->exec) : DD_OK;
+}
+
+static dd_status load(dd_model *m, const char *folder)
+{
+    char path[PATH_BYTES];
+    ddi_deformable_config config = {.d = 0};
+    dd_tensorfile *file = NULL;
+    DDI_TRY(read_config(m, folder, &config));
+    DDI_TRY(join(path, folder, "model.safetensors"));
+    DDI_TRY(dd_tensorfile_open(&file, path));
+    const dd_status status = load_parameters(m, file, &config);
+    dd_tensorfile_free(file);
+    return status;
+}
+
+dd_status ddi_model_create(dd_model **model, dd_context *context, const char *folder, const char *text)
+{
+    ddi_model_settings settings;
+    ddi_options_init(&ddi_model_options, &settings);
+    DDI_TRY(ddi_options_parse(&ddi_model_options, text, &settings, NULL));
+    dd_model *m = ddi_alloc_zero(&context->allocator, 1, sizeof *m);
+    if (!m) {
+        return ddi_fail_nomem(sizeof *m, "a model");
+    }
+    m->context = ddi_context_reference(context);
+    m->settings = settings;
+    m->dtype = settings.f64 ? DD_F64 : DD_F32;
+    ddi_exec_init(&m->exec, context);
+    ddi_params_init(&m->params, context, m->dtype);
+    ddi_tape_init(&m->tape, &m->exec, m->dtype, false);
+    const dd_status status = load(m, folder);
+    if (status != DD_OK) {
+        ddi_model_destroy(m);
+        return status;
+    }
+    *model = m;
+    return DD_OK;
+}
+
+/* ---- Forward */
+
+static dd_status check_pixels(const dd_model *m, const dd_tensor *p)
+{
+    if (p->ndim != 4 || p->shape[1] != 3) {
+        return ddi_fail(DD_ERR_SHAPE, "pixels", "pixels must be [B,3,H,W]");
+    }
+    if (p->shape[0] < 1 || p->shape[0] > DDI_MAX_IMAGES || p->shape[2] < 1 || p->shape[2] > DDI_MAX_MAP_SIDE ||
+        p->shape[3] < 1 || p->shape[3] > DDI_MAX_MAP_SIDE) {
+        return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has no image, or sides outside 1 .. %d", DDI_MAX_MAP_SIDE);
+    }
+    const bool is_float = p->dtype == DD_F32 || p->dtype == DD_F64 || p->dtype == DD_F16 || p->dtype == DD_BF16;
+    return is_float
+               ? DD_OK
+               : ddi_fail(DD_ERR_DTYPE, "pixels", "pixels has the type %s; give floats, normalised", dd_dtype_name(p->dtype));
+}
+
+/* (w,h) of each image, on the tape's memory. */
+static const int32_t *read_sizes(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
+{
+    const int64_t B = pixels->shape[0];
+    int32_t *out = ddi_tape_memory(&m->tape, (size_t)B * 2 * sizeof *out);
+    if (out && sizes && (sizes->ndim != 2 || sizes->shape[0] != B || sizes->shape[1] != 2 || sizes->dtype != DD_I32)) {
+        ddi_tape_fail(&m->tape, ddi_fail(DD_ERR_SHAPE, "sizes", "sizes must be int32 [B,2]: width and height of each image"));
+        return NULL;
+    }
+    for (int64_t i = 0; out && i < 2 * B; i++) {
+        const int64_t side = pixels->shape[i % 2 ? 2 : 3];
+        out[i] = sizes ? ((const int32_t *)sizes->data)[i / 2 * sizes->stride[0] + i % 2 * sizes->stride[1]] : (int32_t)side;
+        if (out[i] < 1 || out[i] > side) {
+            ddi_tape_fail(&m->tape, ddi_fail(DD_ERR_ARGUMENT, "sizes", "image %lld: a side of %d is outside 1 .. %lld",
+                                             (long long)(i / 2), out[i], (long long)side));
+            return NULL;
+        }
+    }
+    return out;
+}
+
+/* [B,3,H,W] of any strides to [B,H,W,3]. */
+static ddi_value *take_pixels(dd_model *m, const dd_tensor *p)
+{
+    const int64_t shape[4] = {p->shape[0], p->shape[2], p->shape[3], 3};
+    const int64_t stride[4] = {p->stride[0], p->stride[2], p->stride[3], p->stride[1]};
+    ddi_value *image = ddi_new(&m->tape, 4, shape);
+    dd_op_gather a = {.src = p->data, .dst = image->data, .src_dtype = p->dtype, .ndim = 4};
+    memcpy(a.shape, shape, sizeof shape);
+    memcpy(a.stride, stride, sizeof stride);
+    ddi_tape_run(&m->tape, DD_OPERATOR_gather, &a);
+    return image;
+}
+
+dd_status ddi_model_forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
+{
+    ddi_tape *t = &m->tape;
+    const uint32_t step = t->step;
+    DDI_TRY(check_pixels(m, pixels));
+    m->has_run = false;
+    ddi_tape_reset(t);
+    t->record = m->settings.gradients != 0;
+    t->training = m->settings.training != 0;
+    t->seed = (uint64_t)m->context->settings.seed;
+    const int32_t *known = read_sizes(m, pixels, sizes);
+    if (known) {
+        ddi_deformable_forward(t, &m->net, take_pixels(m, pixels), known, &m->out);
+    }
+    t->step = step + 1;
+    m->has_run = t->status == DD_OK;
+    return t->status;
+}
+
+/* ---- Names */
+
+/* The number behind "name." where it is below `count`; -1 otherwise. */
+static int32_t numbered(const char *name, const char *prefix, int32_t count)
+{
+    char text[64];
+    for (int32_t i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "%s.%d", prefix, i);
+        if (strcmp(text, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static dd_status view_of(const dd_model *m, const ddi_value *v, dd_tensor *view)
+{
+    return dd_tensor_init(view, v->data, m->dtype, v->ndim, v->shape, NULL, DD_DEVICE_CPU, 0, 0);
+}
+
+/* A map [B,H,W,C], or level l of tokens, seen as [B,C,H,W]. */
+static dd_status view_map(const dd_model *m, const ddi_value *v, int64_t B, int64_t C, int64_t H, int64_t W, int64_t image,
+                          int64_t first, dd_tensor *view)
+{
+    const int64_t shape[4] = {B, C, H, W}, stride[4] = {image, 1, W * C, C};
+    return dd_tensor_init(view, v->data + (size_t)(first * C) * m->tape.element, m->dtype, 4, shape, stride, DD_DEVICE_CPU, 0,
+                          0);
+}
+
+static ddi_value *plain_value(const ddi_detections *o, const ddi_deformable_config *c, const char *name)
+{
+    const struct {
+        const char *name;
+        ddi_value *value;
+    } known[] = {{"logits", o->logits},           {"boxes", o->boxes},  {"encoder", o->encoder},
+                 {"reference", o->reference},     {"ratios", o->ratio}, {"proposal.logits", o->proposal_logits},
+                 {"proposal.boxes", o->proposals}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(name, known[i].name) == 0) {
+            return known[i].value;
+        }
+    }
+    int32_t i = numbered(name, "decoder", c->decoder_layers);
+    if (i >= 0) {
+        return o->layer[i];
+    }
+    i = numbered(name, "refined", c->decoder_layers);
+    return i >= 0 ? o->refined[i] : NULL;
+}
+
+dd_status ddi_model_value(dd_model *m, const char *name, ddi_value **value, dd_tensor *view)
+{
+    const ddi_detections *o = &m->out;
+    if (!m->has_run) {
+        return ddi_fail(DD_ERR_STATE, name, "'%.60s' is there after dd_model_forward", name);
+    }
+    int32_t i = numbered(name, "features", o->levels.count);
+    if (i >= 0) {
+        *value = o->features;
+        return view_map(m, *value, (*value)->shape[0], (*value)->shape[2], o->levels.height[i], o->levels.width[i],
+                        o->levels.tokens * (*value)->shape[2], o->levels.first[i], view);
+    }
+    i = numbered(name, "backbone", 4);
+    if (i >= 0) {
+        *value = o->stage[i];
+        const int64_t *s = (*value)->shape;
+        return view_map(m, *value, s[0], s[3], s[1], s[2], s[1] * s[2] * s[3], 0, view);
+    }
+    if (strcmp(name, "proposal.top") == 0 && o->top) {
+        const int64_t shape[2] = {o->features->shape[0], m->net.config.queries};
+        *value = o->top;
+        return dd_tensor_init(view, o->top->data, DD_I32, 2, shape, NULL, DD_DEVICE_CPU, 0, DD_TENSOR_READONLY);
+    }
+    *value = plain_value(o, &m->net.config, name);
+    if (!*value) {
+        return ddi_fail(DD_ERR_NOT_FOUND, name, "this model leaves no tensor '%.60s'", name);
+    }
+    return view_of(m, *value, view);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside of a dd_model: a family's parameters and its last forward pass. */
+#ifndef DDI_MODELS_MODEL_H
+#define DDI_MODELS_MODEL_H
+
+#include "base/options.h"
+#include "models/deformable_detr.h"
+#include <detrdistill/model.h>
+#include <detrdistill/tensorfile.h>
+
+typedef struct ddi_model_settings {
+    int32_t f64, training, gradients;
+} ddi_model_settings;
+
+extern const ddi_option_table ddi_model_options;
+
+struct dd_model {
+    dd_context *context;
+    ddi_exec exec;
+    ddi_model_settings settings;
+    int32_t dtype;
+    ddi_params params;
+    ddi_deformable net;
+    char *config; /* text of the folder's config.json */
+    size_t config_bytes;
+    ddi_tape tape;
+    ddi_detections out;
+    ddi_buffer image;
+    bool has_run;
+};
+
+/* Reads config.json of a Hugging Face folder. */
+dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config);
+/* What the configuration does not say about a backbone is read off the names and shapes of its tensors. */
+dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config *config);
+/* Values for every parameter, by its name or a name that means the same; strict. */
+dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file);
+dd_status ddi_huggingface_save(const dd_model *model, dd_tensorfile *file);
+
+dd_status ddi_model_create(dd_model **model, dd_context *context, const char *folder, const char *options);
+void ddi_model_destroy(dd_model *model);
+dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+/* The value of a name ("logits", ..) and how its tensor is seen. */
+dd_status ddi_model_value(dd_model *model, const char *name, ddi_value **value, dd_tensor *view);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ResNet with frozen norms, folded into the convolutions (detectors.md 1.1). */
+#ifndef DDI_NN_RESNET_H
+#define DDI_NN_RESNET_H
+
+#include "nn/build.h"
+
+typedef enum ddi_resnet_names { DDI_RESNET_TORCHVISION, DDI_RESNET_TRANSFORMERS } ddi_resnet_names;
+
+typedef struct ddi_resnet_config {
+    ddi_resnet_names names;
+    bool bottleneck;
+    int32_t depth[4];
+    int64_t stem, width[4]; /* output channels */
+} ddi_resnet_config;
+
+typedef struct ddi_resnet_conv {
+    ddi_param *w, *gamma, *beta, *mean, *variance;
+    int32_t stride;
+    bool relu;
+    char *scale, *shift; /* folded norm */
+} ddi_resnet_conv;
+
+typedef struct ddi_resnet_block {
+    ddi_resnet_conv conv[3], skip; /* skip.w NULL: the input itself */
+    int32_t convs;
+} ddi_resnet_block;
+
+typedef struct ddi_resnet {
+    ddi_resnet_config config;
+    ddi_resnet_conv stem;
+    ddi_resnet_block *block; /* of all stages */
+    int32_t blocks;
+    ddi_buffer folded;
+} ddi_resnet;
+
+/* r18, r50, r101. */
+bool ddi_resnet_standard(int32_t depth, ddi_resnet_config *config);
+
+dd_status ddi_resnet_build(ddi_resnet *resnet, ddi_build *build, const char *prefix, const ddi_resnet_config *config);
+/* After the parameters got their values. Frozen norms: done once. */
+dd_status ddi_resnet_fold(ddi_resnet *resnet, ddi_exec *exec, int32_t dtype);
+void ddi_resnet_free(ddi_resnet *resnet, ddi_exec *exec);
+
+/* image [B,H,W,3] -> C2..C5. */
+void ddi_resnet_forward(ddi_tape *tape, const ddi_resnet *resnet, ddi_value *image, ddi_value *stage[4]);
+
+#endif
