@@ -206,7 +206,7 @@ static ddi_value *run_neck(ddi_tape *t, const ddi_deformable *m, ddi_detections 
     for (int32_t l = 0; l < c->levels; l++) {
         from = l < 3 ? out->stage[1 + l] : l == 3 ? out->stage[3] : map[l - 1];
         const ddi_conv_spec spec = {
-            .w = m->neck[l].w, .shift = ddi_parameter(t, m->neck[l].b), .stride = l < 3 ? 1 : 2, .pad = l < 3 ? 0 : 1};
+            .w = m->neck[l].w, .shift = ddi_param_value(t, m->neck[l].b), .stride = l < 3 ? 1 : 2, .pad = l < 3 ? 0 : 1};
         map[l] = ddi_conv(t, from, &spec);
         add_level(&out->levels, map[l]->shape[1], map[l]->shape[2]);
     }
@@ -243,7 +243,7 @@ typedef struct query_values {
 
 static query_values table_queries(ddi_tape *t, const ddi_deformable *m, int64_t B)
 {
-    ddi_value *table = ddi_parameter(t, m->queries);
+    ddi_value *table = ddi_param_value(t, m->queries);
     query_values q;
     q.position = ddi_repeat_columns(t, table, B, 0, m->config.d);
     q.content = ddi_repeat_columns(t, table, B, m->config.d, m->config.d);

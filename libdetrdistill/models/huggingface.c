@@ -135,7 +135,7 @@ dd_status ddi_huggingface_config(const char *file, const void *text, size_t size
 
 static bool shape_of(const dd_tensorfile *file, const char *name, dd_tensor *view)
 {
-    char whole[DDI_NAME_BYTES];
+    char whole[sizeof backbone_prefix + DDI_NAME_BYTES];
     snprintf(whole, sizeof whole, "%s%s", backbone_prefix, name);
     return dd_tensorfile_get(file, whole, view) == DD_OK && view->ndim == 4;
 }

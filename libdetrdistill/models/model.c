@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/io.h"
 #include "base/limits.h"
+#include "tape/node.h"
 
 #include <stdio.h>
 #include <string.h>

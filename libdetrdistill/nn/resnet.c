@@ -45,7 +45,7 @@ static ddi_resnet_conv build_conv(ddi_build *b, const char *conv, const char *no
 static ddi_resnet_conv build_block_conv(ddi_build *b, ddi_resnet_names names, const char *block, int32_t k, int64_t in,
                                         int64_t out, int64_t kernel, int32_t stride, bool relu)
 {
-    char conv[DDI_NAME_BYTES], norm[DDI_NAME_BYTES];
+    char conv[DDI_NAME_BYTES + 64], norm[DDI_NAME_BYTES + 64]; /* what is too long is refused where the parameter is made */
     if (names == DDI_RESNET_TRANSFORMERS) {
         char at[32];
         snprintf(at, sizeof at, k < 0 ? "shortcut" : "layer.%d", k);

@@ -155,7 +155,7 @@ ddi_value *ddi_constant(ddi_tape *t, const void *data, int32_t ndim, const int64
     return v;
 }
 
-ddi_value *ddi_parameter(ddi_tape *t, ddi_param *param)
+ddi_value *ddi_param_value(ddi_tape *t, ddi_param *param)
 {
     ddi_value *v = make_value(t, param->ndim, param->shape);
     if (!v) {

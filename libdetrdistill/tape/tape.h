@@ -89,7 +89,7 @@ dd_status ddi_tape_backward(ddi_tape *tape);
 ddi_value *ddi_new(ddi_tape *tape, int32_t ndim, const int64_t *shape);
 /* Somebody else's memory; no gradient flows to it. */
 ddi_value *ddi_constant(ddi_tape *tape, const void *data, int32_t ndim, const int64_t *shape);
-ddi_value *ddi_parameter(ddi_tape *tape, ddi_param *param);
+ddi_value *ddi_param_value(ddi_tape *tape, ddi_param *param);
 /* The elements from `offset` on, in another shape. A view written by an operator is a part of its base's value. */
 ddi_value *ddi_view(ddi_tape *tape, ddi_value *base, int64_t offset, int32_t ndim, const int64_t *shape);
 /* The same numbers without a way back. */
