@@ -285,8 +285,8 @@ static int32_t *match_objects(replay *r, const dd_op_det_loss *loss)
             double total;
             const char *block =
                 (char *)cost + ((size_t)s * (size_t)G + (size_t)first) * (size_t)N * (r->dtype == DD_F64 ? 8 : 4);
-            const dd_status status = r->dtype == DD_F64 ? dd_assign_f64((const double *)block, count, N, N, query, &total)
-                                                        : dd_assign_f32((const float *)block, count, N, N, query, &total);
+            const dd_status status = r->dtype == DD_F64 ? dd_assign_f64((const double *)block, count, N, N, 1, query, &total)
+                                                        : dd_assign_f32((const float *)block, count, N, N, 1, query, &total);
             if (count > 0 && status != DD_OK) {
                 die("assignment");
             }

@@ -91,6 +91,20 @@ dd_status dd_eval_add_voc_results(dd_eval *eval, const char *path, int64_t *left
 dd_status dd_eval_class_count(const dd_eval *eval, int32_t *count);
 dd_status dd_eval_class_at(const dd_eval *eval, int32_t index, int64_t *label, const char **name, double *ap, int64_t *objects, int64_t *detections);
 dd_status dd_eval_class(const dd_eval *eval, int64_t label, double *ap);
+typedef struct dd_model dd_model;
+dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options);
+void dd_model_free(dd_model *model);
+dd_status dd_model_save(dd_model *model, const char *folder);
+dd_status dd_model_parameter_count(dd_model *model, int32_t *count);
+dd_status dd_model_parameter_at(dd_model *model, int32_t index, const char **name, dd_tensor *view, int32_t *trained);
+dd_status dd_model_gradient(dd_model *model, const char *name, dd_tensor *view);
+dd_status dd_model_zero_gradients(dd_model *model);
+dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all);
+dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count);
+dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
+dd_status dd_model_seed(dd_model *model, const char *name, dd_tensor *view);
+dd_status dd_model_backward(dd_model *model);
 ]]
 end
 

@@ -71,6 +71,10 @@ class dd_eval(Structure):
     pass
 
 
+class dd_model(Structure):
+    pass
+
+
 class dd_tensor(Structure):
     pass
 
@@ -207,4 +211,17 @@ FUNCTIONS = [
     ("dd_eval_class_count", dd_status, [P(dd_eval), P(c_int32)]),
     ("dd_eval_class_at", dd_status, [P(dd_eval), c_int32, P(c_int64), P(c_char_p), P(c_double), P(c_int64), P(c_int64)]),
     ("dd_eval_class", dd_status, [P(dd_eval), c_int64, P(c_double)]),
+    ("dd_model_load", dd_status, [P(P(dd_model)), P(dd_context), c_char_p, c_char_p]),
+    ("dd_model_free", None, [P(dd_model)]),
+    ("dd_model_save", dd_status, [P(dd_model), c_char_p]),
+    ("dd_model_parameter_count", dd_status, [P(dd_model), P(c_int32)]),
+    ("dd_model_parameter_at", dd_status, [P(dd_model), c_int32, P(c_char_p), P(dd_tensor), P(c_int32)]),
+    ("dd_model_gradient", dd_status, [P(dd_model), c_char_p, P(dd_tensor)]),
+    ("dd_model_zero_gradients", dd_status, [P(dd_model)]),
+    ("dd_model_size", dd_status, [P(dd_model), P(c_int64), P(c_int64)]),
+    ("dd_model_operations", dd_status, [P(dd_model), c_int32, c_int32, c_char_p, P(c_double)]),
+    ("dd_model_forward", dd_status, [P(dd_model), P(dd_tensor), P(dd_tensor)]),
+    ("dd_model_tensor", dd_status, [P(dd_model), c_char_p, P(dd_tensor)]),
+    ("dd_model_seed", dd_status, [P(dd_model), c_char_p, P(dd_tensor)]),
+    ("dd_model_backward", dd_status, [P(dd_model)]),
 ]
