@@ -2,6 +2,7 @@
  * Cases of every operator: random shapes from 1 up, empty ones too, ordinary and extreme values, with the error that
  * reliability.md section 5 allows. */
 #include "cases.h"
+#include "attention_cases.h"
 
 #include <float.h>
 #include <math.h>
@@ -1093,6 +1094,10 @@ static const case_maker maker[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_l2norm] = l2norm_case,
     [DD_OPERATOR_l2norm_grad] = l2norm_grad_case,
     [DD_OPERATOR_cross_entropy] = cross_entropy_case,
+    [DD_OPERATOR_attention] = attention_case,
+    [DD_OPERATOR_attention_grad] = attention_grad_case,
+    [DD_OPERATOR_msda] = msda_case,
+    [DD_OPERATOR_msda_grad] = msda_grad_case,
 };
 
 bool case_make(int32_t op, int64_t i, test_case *c)

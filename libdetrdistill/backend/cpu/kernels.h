@@ -27,7 +27,11 @@
     X(l2norm)                                                                                                                  \
     X(l2norm_grad)                                                                                                             \
     X(cross_entropy)                                                                                                           \
-    X(matmul)
+    X(matmul)                                                                                                                  \
+    X(msda)                                                                                                                    \
+    X(msda_grad)                                                                                                               \
+    X(attention)                                                                                                               \
+    X(attention_grad)
 
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \

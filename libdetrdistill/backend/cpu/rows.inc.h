@@ -2,7 +2,7 @@
  * What the query-contrastive term and the adaptors need besides matrix products (distillation A.9, B.5): sums, rows by
  * index, normalisations, cross entropy, resize. */
 #include "backend/cpu/parallel.h"
-#include "backend/cpu/simd.h"
+#include "backend/cpu/simd_wide.h"
 #include "backend/cpu/vecmath.h"
 
 #define VARIANCE_EPS 1e-5
@@ -83,16 +83,6 @@ dd_status KERNEL(take_rows)(dd_exec *exec, const void *args)
     }
     cpu_parallel_for(exec->threads, cpu_pieces(op->rows, ROWS_PIECE), take_rows_piece, (void *)(uintptr_t)op);
     return DD_OK;
-}
-
-INLINE vd vd_mul(vd a, vd b)
-{
-    return vd_fma(a, b, vd_zero());
-}
-
-INLINE vd vd_sub(vd a, vd b)
-{
-    return vd_fma(b, vd_from(v_set(-1)), a);
 }
 
 /* VW columns from c on. */
