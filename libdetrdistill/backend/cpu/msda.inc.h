@@ -181,14 +181,13 @@ INLINE void msda_add(const msda_lanes *t, const msda_block *k, const float *valu
     }
 }
 
-/* Columns column .. column+width of head m of a query. */
-INLINE void msda_head(const msda_job *job, int64_t b, int64_t n, int32_t m, int64_t column, int64_t width)
+/* Columns column .. column+width of head m of a query. values: of token 0, of that head. */
+INLINE void msda_head(const msda_job *job, const float *values, int64_t b, int64_t n, int32_t m, int64_t column, int64_t width)
 {
     const dd_op_msda *op = job->op;
     const int64_t count = (int64_t)op->L * op->P, D = (int64_t)op->M * op->D;
     const float *logit = (const float *)op->logits + (b * op->N + n) * op->ldl + m * count;
     const float *off = (const float *)op->off + (b * op->N + n) * op->ldo + 2 * m * count;
-    const float *values = (const float *)op->value + b * op->S * D + (int64_t)m * op->D + column;
     const int32_t *padded = job->padded ? job->padded + b * op->S : NULL;
     const msda_softmax soft = msda_softmax_of(logit, count);
     vf sum[MSDA_CHAINS][MSDA_VECTORS];
@@ -204,9 +203,9 @@ INLINE void msda_head(const msda_job *job, int64_t b, int64_t n, int32_t m, int6
         msda_place(job, t, padded, msda_reference(op, b, n), off + 2 * i, some, &k);
         msda_weigh(msda_share(&soft, logit + i, some), &k);
         if (k.whole) {
-            msda_add(t, &k, values, D, some, width, true, sum);
+            msda_add(t, &k, values + column, job->stride, some, width, true, sum);
         } else {
-            msda_add(t, &k, values, D, some, width, false, sum);
+            msda_add(t, &k, values + column, job->stride, some, width, false, sum);
         }
     }
     float *y = (float *)op->y + (b * op->N + n) * D + (int64_t)m * op->D + column;
@@ -219,6 +218,43 @@ INLINE void msda_head(const msda_job *job, int64_t b, int64_t n, int32_t m, int6
     }
 }
 
+static void msda_store_n(float *to, vf x, int64_t n, bool add)
+{
+    v_store_n(to, add ? v_add(v_load_n(to, n), x) : x, n);
+}
+
+/* Between a row of the caller's values and one of the worker's copy: D columns. */
+static void msda_move(float *to, const float *from, int64_t D, bool add)
+{
+    for (int64_t j = 0; j < D; j += VW) {
+        msda_store_n(to + j, v_load_n(from + j, D - j), D - j, add);
+    }
+}
+
+/* A head's values in rows of D; 0 where padded. */
+static void msda_copy_values(const dd_op_msda *op, int64_t b, int32_t m, float *copy)
+{
+    const int64_t D = op->D, ld = (int64_t)op->M * D;
+    for (int64_t s = 0; s < op->S; s++) {
+        if (op->padding && op->padding[b * op->S + s]) {
+            memset(copy + s * D, 0, (size_t)D * sizeof *copy);
+        } else {
+            msda_move(copy + s * D, (const float *)op->value + (b * op->S + s) * ld + m * D, D, false);
+        }
+    }
+}
+
+INLINE void msda_columns(const msda_job *job, const float *values, int64_t b, int64_t n, int32_t m)
+{
+    if (job->op->D == MSDA_COLUMNS) {
+        msda_head(job, values, b, n, m, 0, MSDA_COLUMNS);
+        return;
+    }
+    for (int64_t column = 0; column < job->op->D; column += MSDA_COLUMNS) {
+        msda_head(job, values, b, n, m, column, minimum(MSDA_COLUMNS, job->op->D - column));
+    }
+}
+
 static void msda_piece(void *arg, int64_t piece)
 {
     const msda_job *job = arg;
@@ -226,13 +262,20 @@ static void msda_piece(void *arg, int64_t piece)
     const int64_t pieces = cpu_pieces(op->N, MSDA_QUERIES), b = piece / pieces, begin = piece % pieces * MSDA_QUERIES;
     for (int64_t n = begin; n < minimum(begin + MSDA_QUERIES, op->N); n++) {
         for (int32_t m = 0; m < op->M; m++) {
-            if (op->D == MSDA_COLUMNS) {
-                msda_head(job, b, n, m, 0, MSDA_COLUMNS);
-                continue;
-            }
-            for (int64_t column = 0; column < op->D; column += MSDA_COLUMNS) {
-                msda_head(job, b, n, m, column, minimum(MSDA_COLUMNS, op->D - column));
-            }
+            msda_columns(job, (const float *)op->value + (b * op->S * op->M + m) * op->D, b, n, m);
+        }
+    }
+}
+
+static void msda_forward_worker(void *arg, int64_t worker)
+{
+    msda_job *job = arg;
+    const dd_op_msda *op = job->op;
+    float *copy = job->copies + worker * op->S * op->D;
+    for (int64_t i; (i = atomic_fetch_add(&job->next, 1)) < (int64_t)op->B * op->M;) {
+        msda_copy_values(op, i / op->M, (int32_t)(i % op->M), copy);
+        for (int64_t n = 0; n < op->N; n++) {
+            msda_columns(job, copy, i / op->M, n, (int32_t)(i % op->M));
         }
     }
 }
@@ -240,12 +283,22 @@ static void msda_piece(void *arg, int64_t piece)
 dd_status KERNEL(msda)(dd_exec *exec, const void *args)
 {
     const dd_op_msda *op = args;
-    msda_job job = {.stride = (int64_t)op->M * op->D};
-    const dd_status status = msda_prepare(exec, op, true, &job);
+    const int64_t tasks = (int64_t)op->B * op->M, workers = minimum(exec->threads, tasks);
+    const bool copied = 2 * op->N * op->L * op->P >= op->S;
+    msda_job job = {.stride = copied ? op->D : (int64_t)op->M * op->D};
+    const dd_status status = msda_prepare(exec, op, !copied, &job);
     if (status != DD_OK) {
         return status;
     }
-    cpu_parallel_for(exec->threads, op->B * cpu_pieces(op->N, MSDA_QUERIES), msda_piece, &job);
+    if (!copied) {
+        cpu_parallel_for(exec->threads, op->B * cpu_pieces(op->N, MSDA_QUERIES), msda_piece, &job);
+        return DD_OK;
+    }
+    job.copies = exec->scratch(exec, (size_t)(workers * op->S * op->D + 1) * sizeof(float));
+    if (!job.copies) {
+        return DD_ERR_NOMEM;
+    }
+    cpu_parallel_for(exec->threads, workers, msda_forward_worker, &job);
     return DD_OK;
 }
 
@@ -315,11 +368,6 @@ INLINE void msda_block_back(const msda_task *task, const msda_lanes *t, const ms
             msda_scatter(t, k, task->sums + column, stride, n, width, whole, g);
         }
     }
-}
-
-static void msda_store_n(float *to, vf x, int64_t n, bool add)
-{
-    v_store_n(to, add ? v_add(v_load_n(to, n), x) : x, n);
 }
 
 /* Gradients of n offsets. by_x, by_y: of locations in cells. */
@@ -411,27 +459,14 @@ static void msda_queries_back(const msda_task *task)
     }
 }
 
-/* Between a row of the caller's values and one of the worker's copy: D columns. */
-static void msda_move(float *to, const float *from, int64_t D, bool add)
-{
-    for (int64_t j = 0; j < D; j += VW) {
-        msda_store_n(to + j, v_load_n(from + j, D - j), D - j, add);
-    }
-}
-
 /* With copies of the head's values and sums. */
 static void msda_copied_back(msda_task *task, float *copy)
 {
     const dd_op_msda *op = task->job->op;
     const int64_t D = op->D, ld = (int64_t)op->M * D, first = task->b * op->S;
-    const float *value = (const float *)op->value + first * ld + task->m * D;
     float *sums = copy + op->S * D, *g_value = op->g_value ? (float *)op->g_value + first * ld + task->m * D : NULL;
-    memset(copy, 0, (size_t)(2 * op->S * D) * sizeof *copy);
-    for (int64_t s = 0; s < op->S; s++) {
-        if (!op->padding || !op->padding[first + s]) {
-            msda_move(copy + s * D, value + s * ld, D, false);
-        }
-    }
+    msda_copy_values(op, task->b, task->m, copy);
+    memset(sums, 0, (size_t)(op->S * D) * sizeof *sums);
     task->values = copy;
     task->sums = g_value ? sums : NULL;
     msda_queries_back(task);
