@@ -11,6 +11,7 @@
 #define MSDA_VECTORS (MSDA_COLUMNS / VW)
 #define MSDA_CHAINS (VW == 16 ? 4 : 2) /* independent sums, so that additions need not wait for each other */
 #define MSDA_QUERIES 32                /* of a piece */
+#define MSDA_ZEROS (1 << 18)           /* elements of a piece */
 
 /* What VW samples in a row have of their levels. Lanes beyond the last sample: a level without cells. */
 typedef struct msda_lanes {
@@ -218,6 +219,12 @@ INLINE void msda_head(const msda_job *job, const float *values, int64_t b, int64
     }
 }
 
+/* As measured: with three samples of a head for each token, reading rows of a copy has gained what making it costs. */
+static bool msda_copies_pay(const dd_op_msda *op)
+{
+    return (int64_t)op->N * op->L * op->P >= 3 * op->S;
+}
+
 static void msda_store_n(float *to, vf x, int64_t n, bool add)
 {
     v_store_n(to, add ? v_add(v_load_n(to, n), x) : x, n);
@@ -284,7 +291,7 @@ dd_status KERNEL(msda)(dd_exec *exec, const void *args)
 {
     const dd_op_msda *op = args;
     const int64_t tasks = (int64_t)op->B * op->M, workers = minimum(exec->threads, tasks);
-    const bool copied = 2 * op->N * op->L * op->P >= op->S;
+    const bool copied = msda_copies_pay(op);
     msda_job job = {.stride = copied ? op->D : (int64_t)op->M * op->D};
     const dd_status status = msda_prepare(exec, op, !copied, &job);
     if (status != DD_OK) {
@@ -478,16 +485,13 @@ static void msda_copied_back(msda_task *task, float *copy)
     }
 }
 
-/* On the caller's arrays. */
+/* On the caller's arrays; those that are not added to are 0 already. */
 static void msda_direct_back(msda_task *task)
 {
     const dd_op_msda *op = task->job->op;
     const int64_t D = op->D, ld = (int64_t)op->M * D, head = task->b * op->S * ld + task->m * D;
     task->values = (const float *)op->value + head;
     task->sums = op->g_value ? (float *)op->g_value + head : NULL;
-    for (int64_t s = 0; task->sums && !(op->add & 1) && s < op->S; s++) {
-        memset(task->sums + s * ld, 0, (size_t)D * sizeof *task->sums);
-    }
     msda_queries_back(task);
 }
 
@@ -503,6 +507,13 @@ static void msda_worker(void *arg, int64_t worker)
             msda_direct_back(&task);
         }
     }
+}
+
+static void msda_zero_piece(void *arg, int64_t piece)
+{
+    const dd_op_msda *op = ((const msda_job *)arg)->op;
+    const int64_t begin = piece * MSDA_ZEROS, count = (int64_t)op->B * op->S * op->M * op->D;
+    memset((float *)op->g_value + begin, 0, (size_t)minimum(MSDA_ZEROS, count - begin) * sizeof(float));
 }
 
 /* Sums over heads, and over images that share their reference points. */
@@ -525,8 +536,8 @@ static void msda_sum_references(const msda_job *job)
 dd_status KERNEL(msda_grad)(dd_exec *exec, const void *args)
 {
     const dd_op_msda *op = args;
-    const int64_t tasks = (int64_t)op->B * op->M, samples = (int64_t)op->L * op->P, workers = minimum(exec->threads, tasks);
-    const bool copied = 2 * op->N * samples >= op->S; /* half as many samples as tokens: copies pay */
+    const int64_t tasks = (int64_t)op->B * op->M, workers = minimum(exec->threads, tasks);
+    const bool copied = msda_copies_pay(op);
     msda_job job = {.stride = copied ? op->D : (int64_t)op->M * op->D};
     const dd_status status = msda_prepare(exec, op, !copied, &job);
     if (status != DD_OK) {
@@ -537,6 +548,10 @@ dd_status KERNEL(msda_grad)(dd_exec *exec, const void *args)
     job.g_ref = op->g_ref ? exec->scratch(exec, (size_t)(tasks * op->N * op->R + 1) * sizeof(float)) : NULL;
     if (!job.slopes || (copied && !job.copies) || (op->g_ref && !job.g_ref)) {
         return DD_ERR_NOMEM;
+    }
+    if (!copied && op->g_value && !(op->add & 1)) {
+        const int64_t count = (int64_t)op->B * op->S * op->M * op->D;
+        cpu_parallel_for(exec->threads, cpu_pieces(count, MSDA_ZEROS), msda_zero_piece, &job);
     }
     cpu_parallel_for(exec->threads, workers, msda_worker, &job);
     if (op->g_ref) {
