@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Cases of attention and of deformable attention: masks of every kind, locations outside and on borders, steep logits. */
+ * Cases of attention, deformable attention and position codes: masks of every kind, locations outside and on borders, steep
+ * logits, nothing real in an image. */
 #include "attention_cases.h"
 
 #include <math.h>
@@ -333,4 +334,61 @@ void msda_grad_case(test_case *c, random_state *r, int64_t i)
         raise(add_scaled(c, "g_ref", offsetof(dd_op_msda, g_ref), in[3]->count, op->add & 8, r, 8 * EPS, 2),
               slope * cells * box * op->M * (op->ref_images == op->B ? 1 : op->B));
     }
+}
+
+/* ---- position codes: float of a wave in double, and one addition */
+
+void sine_position_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_sine_position *op = (void *)c->args;
+    op->B = 1 + (int32_t)random_below(r, 3);
+    op->H = (int32_t)some(r, 20);
+    op->W = (int32_t)some(r, 30);
+    op->C = 2 * (int32_t)some(r, 70);
+    op->y_stride = (int64_t)op->H * op->W * op->C + (i % 3 == 2 ? 40 : 0);
+    op->temperature = i % 2 ? 10000 : 20;
+    op->offset = i % 3 ? -0.5 : 0;
+    array *valid = BYTES_IN(dd_op_sine_position, valid, sizeof(int32_t), (int64_t)op->B * 2);
+    for (int64_t k = 0; k < valid->count; k++) {
+        const int32_t most = k % 2 ? op->H : op->W;
+        ((int32_t *)valid->values)[k] = i % 4 ? (int32_t)random_below(r, most + 1) : most;
+    }
+    if (i % 5) {
+        fill_uniform(REAL_IN(dd_op_sine_position, embedding, op->C), r, -1, 1);
+    }
+    raise(add_scaled(c, "y", offsetof(dd_op_sine_position, y), op->B * op->y_stride, false, r, 2 * EPS, 0), 1);
+    snprintf(c->text, sizeof c->text, "B %d H %d W %d C %d", op->B, op->H, op->W, op->C);
+}
+
+static void coord_embed_inputs(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_coord_embed *op = (void *)c->args;
+    op->rows = i % 15 == 14 ? 0 : some(r, 60);
+    op->coordinates = 1 + (int32_t)random_below(r, 4);
+    op->n = (int32_t)some(r, 70);
+    op->scale = i % 3 ? 6.283185307179586 : 1;
+    op->temperature = i % 2 ? 10000 : 20;
+    for (int32_t j = 0; j < op->coordinates; j++) {
+        op->order[j] = (j + (int32_t)(i % 7)) % op->coordinates;
+    }
+    array *x = REAL_IN(dd_op_coord_embed, x, op->rows * op->coordinates);
+    fill_uniform(x, r, i % 4 ? 0 : -300, i % 4 ? 1 : 300);
+    snprintf(c->text, sizeof c->text, "rows %lld coordinates %d n %d", (long long)op->rows, op->coordinates, op->n);
+}
+
+void coord_embed_case(test_case *c, random_state *r, int64_t i)
+{
+    const dd_op_coord_embed *op = (void *)c->args;
+    coord_embed_inputs(c, r, i);
+    raise(add_scaled(c, "y", offsetof(dd_op_coord_embed, y), op->rows * op->coordinates * op->n, false, r, EPS, 0), 1e-6);
+}
+
+void coord_embed_grad_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_coord_embed *op = (void *)c->args;
+    coord_embed_inputs(c, r, i);
+    op->add = (int32_t)(i % 2);
+    fill_uniform(REAL_IN(dd_op_coord_embed, g_y, op->rows * op->coordinates * op->n), r, -1, 1);
+    raise(add_scaled(c, "g_x", offsetof(dd_op_coord_embed, g_x), op->rows * op->coordinates, op->add, r, EPS, 2),
+          1e-6 * op->n * op->scale);
 }

@@ -1098,6 +1098,9 @@ static const case_maker maker[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_attention_grad] = attention_grad_case,
     [DD_OPERATOR_msda] = msda_case,
     [DD_OPERATOR_msda_grad] = msda_grad_case,
+    [DD_OPERATOR_sine_position] = sine_position_case,
+    [DD_OPERATOR_coord_embed] = coord_embed_case,
+    [DD_OPERATOR_coord_embed_grad] = coord_embed_grad_case,
 };
 
 bool case_make(int32_t op, int64_t i, test_case *c)

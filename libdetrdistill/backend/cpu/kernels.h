@@ -31,7 +31,10 @@
     X(msda)                                                                                                                    \
     X(msda_grad)                                                                                                               \
     X(attention)                                                                                                               \
-    X(attention_grad)
+    X(attention_grad)                                                                                                          \
+    X(sine_position)                                                                                                           \
+    X(coord_embed)                                                                                                             \
+    X(coord_embed_grad)
 
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \

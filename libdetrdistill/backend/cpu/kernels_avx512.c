@@ -9,5 +9,6 @@
 #include "backend/cpu/loss.inc.h"
 #include "backend/cpu/matmul.inc.h"
 #include "backend/cpu/msda.inc.h"
+#include "backend/cpu/positions.inc.h"
 #include "backend/cpu/quality.inc.h"
 #include "backend/cpu/rows.inc.h"
