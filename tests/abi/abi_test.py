@@ -31,7 +31,8 @@ NEVER_IMPORTED = set('''
 STATIC_CUDART = {'exit', 'kill', 'setenv'}
 
 # The core alone must load on any machine: these are for the modules.
-CORE_NEEDS = {'libc.so.6', 'libm.so.6', 'libjson-c.so.5', 'libexpat.so.1', 'libpthread.so.0', 'libdl.so.2', 'ld-linux-x86-64.so.2'}
+CORE_NEEDS = {'libc.so.6', 'libm.so.6', 'libjson-c.so.5', 'libexpat.so.1', 'libjpeg.so.62', 'libpng16.so.16',
+              'libpthread.so.0', 'libdl.so.2', 'ld-linux-x86-64.so.2'}
 
 
 def imported_symbols(library):
