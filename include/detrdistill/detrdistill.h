@@ -29,6 +29,7 @@
 #define DETRDISTILL_DETRDISTILL_H
 
 #include <detrdistill/context.h>
+#include <detrdistill/data.h>
 #include <detrdistill/distiller.h>
 #include <detrdistill/dlpack.h>
 #include <detrdistill/eval.h>

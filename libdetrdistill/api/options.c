@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Help texts of the option tables. */
 #include "base/error.h"
+#include "data/loader.h"
 #include "kd/distiller.h"
 #include "match/matcher.h"
 #include "models/model.h"
@@ -8,10 +9,10 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 4 };
+enum { HELP_BYTES = 8192, TABLES = 6 };
 
 static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options, &ddi_distiller_options,
-                                                       &ddi_model_options};
+                                                       &ddi_model_options,   &ddi_dataset_options, &ddi_loader_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -32,5 +33,6 @@ dd_status dd_options_help(const char *object, const char **text)
             *text = texts[i];
             return DD_OK;
         }
-    return ddi_fail(DD_ERR_NOT_FOUND, object, "'%.40s' has no options; context, matcher, distiller and model have", object);
+    return ddi_fail(DD_ERR_NOT_FOUND, object,
+                    "'%.40s' has no options; context, matcher, distiller, model, dataset and loader have", object);
 }

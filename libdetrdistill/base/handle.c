@@ -23,7 +23,10 @@ static entry first_table[FIRST_SLOTS];
 static entry *table = first_table;
 static size_t slots = FIRST_SLOTS, used; /* used counts tombstones, too */
 
-static const char *const kind_names[] = {"", "context", "matcher", "distiller", "tensorfile", "evaluation"};
+static const char *const kind_names[] = {
+    [DDI_CONTEXT] = "context",       [DDI_MATCHER] = "matcher", [DDI_DISTILLER] = "distiller",
+    [DDI_TENSORFILE] = "tensorfile", [DDI_EVAL] = "evaluation", [DDI_MODEL] = "model",
+    [DDI_IMAGE] = "image",           [DDI_DATASET] = "dataset", [DDI_LOADER] = "loader"};
 
 static size_t first_slot(const void *object)
 {

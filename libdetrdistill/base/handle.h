@@ -7,7 +7,17 @@
 #include <detrdistill/status.h>
 #include <stdbool.h>
 
-typedef enum { DDI_CONTEXT = 1, DDI_MATCHER, DDI_DISTILLER, DDI_TENSORFILE, DDI_EVAL, DDI_MODEL } ddi_handle_kind;
+typedef enum {
+    DDI_CONTEXT = 1,
+    DDI_MATCHER,
+    DDI_DISTILLER,
+    DDI_TENSORFILE,
+    DDI_EVAL,
+    DDI_MODEL,
+    DDI_IMAGE,
+    DDI_DATASET,
+    DDI_LOADER
+} ddi_handle_kind;
 
 /* Makes a handle known. Errors: NOMEM. */
 dd_status ddi_handle_add(const void *object, ddi_handle_kind kind);

@@ -5,45 +5,20 @@
 #include "base/handle.h"
 #include "base/io.h"
 #include "eval/files.h"
+#include "formats/coco_json.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static bool read_box(ddi_json_items *j, struct json_object *item, double box[4])
+static dd_status add_image(void *eval, const ddi_coco_image *image)
 {
-    if (!ddi_json_numbers(item, "bbox", 4, box)) {
-        return ddi_json_items_problem(j, "'bbox' is not an array of four numbers");
-    }
-    return (box[2] >= 0 && box[3] >= 0) || ddi_json_items_problem(j, "'bbox' has a negative width or height");
+    return ddi_eval_add_objects(eval, image->id, 0, NULL, NULL, NULL, NULL);
 }
 
-static dd_status add_image(dd_eval *eval, ddi_json_items *j, struct json_object *item)
+static dd_status add_annotation(void *eval, const ddi_coco_annotation *a)
 {
-    int64_t id;
-    if (!ddi_json_integer(item, "id", &id)) {
-        ddi_json_items_problem(j, "an image lacks its integer 'id'");
-        return j->status;
-    }
-    return ddi_eval_add_objects(eval, id, 0, NULL, NULL, NULL, NULL);
-}
-
-static dd_status add_annotation(dd_eval *eval, ddi_json_items *j, struct json_object *item)
-{
-    int64_t image, label, crowd = 0;
-    double box[4], area;
-    if (!ddi_json_integer(item, "image_id", &image) || !ddi_json_integer(item, "category_id", &label)) {
-        ddi_json_items_problem(j, "an annotation lacks its integer 'image_id' or 'category_id'");
-        return j->status;
-    }
-    if (!read_box(j, item, box)) {
-        return j->status;
-    }
-    if (!ddi_json_number(item, "area", &area)) {
-        area = box[2] * box[3];
-    }
-    ddi_json_integer(item, "iscrowd", &crowd);
-    const uint8_t is_crowd = crowd != 0;
-    return ddi_eval_add_objects(eval, image, 1, box, &label, &is_crowd, &area);
+    const uint8_t crowd = a->crowd;
+    return ddi_eval_add_objects(eval, a->image, 1, a->box, &a->category, &crowd, &a->area);
 }
 
 dd_status ddi_eval_add_name(dd_eval *eval, int64_t label, const char *name)
@@ -58,57 +33,15 @@ dd_status ddi_eval_add_name(dd_eval *eval, int64_t label, const char *name)
     return DD_OK;
 }
 
-static dd_status add_category(dd_eval *eval, ddi_json_items *j, struct json_object *item)
+static dd_status add_category(void *eval, int64_t id, const char *name)
 {
-    int64_t id;
-    const char *name = "";
-    if (!ddi_json_integer(item, "id", &id)) {
-        ddi_json_items_problem(j, "a category lacks its integer 'id'");
-        return j->status;
-    }
-    ddi_json_text(item, "name", &name);
     return ddi_eval_add_name(eval, id, name);
-}
-
-typedef dd_status (*take_item)(dd_eval *eval, ddi_json_items *j, struct json_object *item);
-
-static dd_status read_array(dd_eval *eval, ddi_json_items *j, take_item take)
-{
-    if (!ddi_json_items_enter(j, '[')) {
-        ddi_json_items_problem(j, "an array is missing here");
-        return j->status;
-    }
-    for (bool first = true; ddi_json_items_more(j, &first);) {
-        struct json_object *item = ddi_json_items_take(j);
-        const dd_status status = item ? take(eval, j, item) : j->status;
-        json_object_put(item);
-        DDI_TRY(status);
-    }
-    return j->status;
 }
 
 static dd_status read_annotations(dd_eval *eval, ddi_json_items *j, void *unused)
 {
-    char key[32];
-    int32_t found = 0;
-    if (!ddi_json_items_enter(j, '{')) {
-        ddi_json_items_problem(j, "annotations begin with '{'");
-        return j->status;
-    }
-    for (bool first = true; ddi_json_items_key(j, &first, key, sizeof key);) {
-        take_item take = strcmp(key, "images") == 0        ? add_image
-                         : strcmp(key, "annotations") == 0 ? add_annotation
-                         : strcmp(key, "categories") == 0  ? add_category
-                                                           : NULL;
-        if (!take) {
-            ddi_json_items_skip(j);
-            continue;
-        }
-        found |= take == add_image ? 1 : take == add_annotation ? 2 : 0;
-        DDI_TRY(read_array(eval, j, take));
-    }
-    DDI_TRY(ddi_json_items_finish(j));
-    return found == 3 ? DD_OK : ddi_fail(DD_ERR_FORMAT, j->file, "%s has no 'images' or no 'annotations'", j->file);
+    static const ddi_coco_taker taker = {add_image, add_annotation, add_category, .negative_sides = false};
+    return ddi_coco_read(j, &taker, eval);
 }
 
 void ddi_eval_undo(dd_eval *eval, const dd_eval *before)
@@ -166,7 +99,7 @@ static int by_id(const void *a, const void *b)
 
 dd_status ddi_eval_read_detection(ddi_json_items *j, struct json_object *item, double box[4], double *score)
 {
-    if (read_box(j, item, box) && !ddi_json_number(item, "score", score)) {
+    if (ddi_coco_box(j, item, box) && !ddi_json_number(item, "score", score)) {
         ddi_json_items_problem(j, "a result lacks its 'score'");
     }
     return j->status;

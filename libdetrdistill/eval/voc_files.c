@@ -6,7 +6,7 @@
 #include "base/io.h"
 #include "base/limits.h"
 #include "eval/files.h"
-#include "formats/voc_xml.h"
+#include "formats/voc_list.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,32 +57,16 @@ static dd_status list_folder(dd_eval *eval, const char *path)
     return status;
 }
 
-/* The first word of each line. */
+static dd_status add_listed(void *eval, const char *stem, size_t length)
+{
+    return add_picture(eval, stem, length);
+}
+
 static dd_status list_split(dd_eval *eval, const char *folder, const char *split)
 {
     char path[PATH_BYTES];
-    ddi_file_map map;
     DDI_TRY(join(path, folder, "ImageSets/Main/", split, ".txt"));
-    DDI_TRY(ddi_file_map_open(&map, path));
-    const char *at = map.data, *end = at + map.size;
-    dd_status status = DD_OK;
-    while (at < end && status == DD_OK) {
-        const char *start = at;
-        while (at < end && (unsigned char)*at > ' ') {
-            at++;
-        }
-        if (at > start) {
-            status = memchr(start, '/', (size_t)(at - start))
-                         ? ddi_fail(DD_ERR_FORMAT, NULL, "%s: a name with '/' in it is no picture's name", path)
-                         : add_picture(eval, start, (size_t)(at - start));
-        }
-        while (at < end && *at != '\n') {
-            at++;
-        }
-        at += at < end;
-    }
-    ddi_file_map_close(&map);
-    return status;
+    return ddi_voc_each_name(path, add_listed, eval);
 }
 
 static dd_status keep_objects(voc_folder *f, const ddi_voc_annotation *a, int32_t picture)
@@ -97,19 +81,14 @@ static dd_status keep_objects(voc_folder *f, const ddi_voc_annotation *a, int32_
 static dd_status read_picture(dd_eval *eval, voc_folder *f, int32_t picture, bool may_be_missing)
 {
     char path[PATH_BYTES];
-    ddi_file_map map;
     ddi_voc_annotation annotation;
     DDI_TRY(join(path, f->path, "", eval->picture[picture], ".xml"));
     if (may_be_missing && !ddi_file_exists(path)) {
         return DD_OK;
     }
-    DDI_TRY(ddi_file_map_open(&map, path));
-    dd_status status = ddi_voc_read(&annotation, &ddi_default_allocator, path, map.data, map.size);
-    ddi_file_map_close(&map);
-    if (status == DD_OK) {
-        status = keep_objects(f, &annotation, picture);
-        ddi_voc_free(&annotation);
-    }
+    DDI_TRY(ddi_voc_read_file(&annotation, &ddi_default_allocator, path));
+    const dd_status status = keep_objects(f, &annotation, picture);
+    ddi_voc_free(&annotation);
     return status;
 }
 

@@ -36,6 +36,7 @@ ONE_DOOR = {
     'malloc calloc realloc free aligned_alloc posix_memalign strdup strndup asprintf': {'base/alloc.c', 'backend/cuda'},
     'omp_set_num_threads': {'backend/cpu/parallel.c'},
     'open fopen rename fsync unlink mmap munmap': {'base/io.c', 'backend/registry.c'},
+    'pthread_create': {'base/thread.c'},
     'dlopen': {'backend/registry.c', 'backend/cuda'},
 }
 
