@@ -23,8 +23,8 @@
 #define DDI_MAX_SAFETENSORS_TENSORS 100000
 #define DDI_MAX_NAME_BYTES 1024
 #define DDI_MAX_IMAGE_SIDE 65500
-#define DDI_MAX_PIXELS ((int64_t)1 << 28)        /* of a picture */
-#define DDI_MAX_DECODER_BYTES ((int64_t)1 << 30) /* what a decoder may take for itself */
+#define DDI_MAX_PIXELS ((int64_t)1 << 28)
+#define DDI_MAX_DECODER_BYTES ((int64_t)1 << 30)
 #define DDI_MAX_DATASET_IMAGES ((int64_t)1 << 27)
 
 #endif
