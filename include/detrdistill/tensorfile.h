@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Named tensors in a file: safetensors, read without copying, written whole or not at all. */
+ * Named tensors in a file: safetensors, read without copying, written whole or not at all; checkpoints of torch.save, read. */
 #ifndef DETRDISTILL_TENSORFILE_H
 #define DETRDISTILL_TENSORFILE_H
 
@@ -13,7 +13,10 @@ typedef struct dd_tensorfile dd_tensorfile;
 
 /* Opens and checks a safetensors file (header at most 100,000,000 bytes, 100,000 tensors; every offset in range, in
  * order, without overlap or hole, and equal to dtype x shape). The file is mapped: it must not be changed while open.
- * Element types that dd_tensor lacks make opening fail with DTYPE. Errors: ARGUMENT, IO, FORMAT, LIMIT, DTYPE, NOMEM. */
+ * Element types that dd_tensor lacks make opening fail with DTYPE. A file of torch.save (.pth, both of its formats) is known by
+ * its first bytes: the tensors of its state dict are listed (the top level, or the first of the keys state_dict, model,
+ * model_state_dict, module, net, ema that holds tensors), whatever else it holds is passed over and never run; what is not
+ * contiguous is copied. Errors: ARGUMENT, IO, FORMAT, LIMIT, DTYPE, NOT_FOUND (no state dict), NOMEM. */
 DD_API dd_status dd_tensorfile_open(dd_tensorfile **file, const char *path);
 /* An empty set of tensors, to be filled by dd_tensorfile_set and saved. Errors: ARGUMENT, NOMEM. */
 DD_API dd_status dd_tensorfile_create(dd_tensorfile **file);

@@ -26,5 +26,6 @@
 #define DDI_MAX_PIXELS ((int64_t)1 << 28)
 #define DDI_MAX_DECODER_BYTES ((int64_t)1 << 30)
 #define DDI_MAX_DATASET_IMAGES ((int64_t)1 << 27)
+#define DDI_MAX_PICKLE_OPCODES 1000000
 
 #endif

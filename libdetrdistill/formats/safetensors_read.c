@@ -287,7 +287,6 @@ static dd_status read_file(reader *r)
 {
     dd_tensorfile *file = r->file;
     uint64_t header_size;
-    DDI_TRY(ddi_file_map_open(&file->map, r->path));
     if (file->map.size < sizeof header_size)
         return ddi_fail(DD_ERR_FORMAT, NULL, "%s is no safetensors file: it has only %zu bytes", r->path, file->map.size);
     const char *bytes = file->map.data;

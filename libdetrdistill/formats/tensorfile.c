@@ -6,6 +6,7 @@
 #include "base/handle.h"
 #include "base/limits.h"
 #include "formats/json_reader.h"
+#include "formats/torch_file.h"
 #include "tensor/tensor.h"
 #include <string.h>
 
@@ -49,13 +50,19 @@ static dd_status leave(const dd_tensorfile *file, dd_status status)
     return status;
 }
 
+static dd_status read_any(dd_tensorfile *file, const char *path, const char *root)
+{
+    DDI_TRY(ddi_file_map_open(&file->map, path));
+    return ddi_torch_is(&file->map) ? ddi_torch_read(file, path, root) : ddi_safetensors_read(file, path);
+}
+
 /* A new handle with the tensors of `path`, or empty when path is NULL. */
-static dd_status make(dd_tensorfile **file, const char *path)
+static dd_status make(dd_tensorfile **file, const char *path, const char *root)
 {
     dd_tensorfile *made = ddi_alloc_zero(NULL, 1, sizeof *made);
     if (!made)
         return ddi_fail_nomem(sizeof *made, "a tensor file");
-    dd_status status = path ? ddi_safetensors_read(made, path) : DD_OK;
+    dd_status status = path ? read_any(made, path, root) : DD_OK;
     if (status == DD_OK)
         status = ddi_handle_add(made, DDI_TENSORFILE);
     if (status != DD_OK) {
@@ -66,12 +73,17 @@ static dd_status make(dd_tensorfile **file, const char *path)
     return DD_OK;
 }
 
+dd_status ddi_tensorfile_open(dd_tensorfile **file, const char *path, const char *root)
+{
+    return make(file, path, root);
+}
+
 dd_status dd_tensorfile_create(dd_tensorfile **file)
 {
     ddi_error_clear();
     if (!file)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_tensorfile_create: file is NULL; give the address of a pointer");
-    return make(file, NULL);
+    return make(file, NULL, NULL);
 }
 
 dd_status dd_tensorfile_open(dd_tensorfile **file, const char *path)
@@ -79,7 +91,7 @@ dd_status dd_tensorfile_open(dd_tensorfile **file, const char *path)
     ddi_error_clear();
     if (!file || !path)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_tensorfile_open: %s is NULL", file ? "path" : "file");
-    return make(file, path);
+    return make(file, path, NULL);
 }
 
 void dd_tensorfile_free(dd_tensorfile *file)

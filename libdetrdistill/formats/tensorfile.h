@@ -37,7 +37,11 @@ bool ddi_file_grow(void **array, int32_t count, int32_t *room, size_t element);
 const char *ddi_safetensors_type(int32_t dtype);
 int32_t ddi_safetensors_dtype(const char *type);
 
-/* Fills an empty file from `path`. On error the caller frees it. */
+/* A new handle with the tensors of a file of safetensors or of torch.save; `root`: see ddi_torch_read. Errors: as
+ * dd_tensorfile_open. */
+dd_status ddi_tensorfile_open(dd_tensorfile **file, const char *path, const char *root);
+
+/* Fills a file of which `map` alone is set; `path` is for error sentences. On error the caller frees it. */
 dd_status ddi_safetensors_read(dd_tensorfile *file, const char *path);
 dd_status ddi_safetensors_write(const dd_tensorfile *file, const char *path);
 
