@@ -169,3 +169,66 @@ dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_
     ddi_free(NULL, name);
     return status;
 }
+
+/* ---- Files that grow */
+
+static dd_status prepare_append(ddi_append *file, int64_t keep)
+{
+    struct stat about;
+    if (OR_FAULT(fstat(file->descriptor, &about)))
+        return fail_io("look at", file->path);
+    if (!S_ISREG(about.st_mode))
+        return ddi_fail(DD_ERR_IO, NULL, "%s is not a regular file; give the path of a file on disk", file->path);
+    file->size = about.st_size;
+    if (keep >= 0 && keep < file->size) {
+        if (OR_FAULT(ftruncate(file->descriptor, keep)))
+            return fail_io("shorten", file->path);
+        file->size = keep;
+    }
+    return DD_OK;
+}
+
+dd_status ddi_append_open(ddi_append *file, const char *path, int64_t keep)
+{
+    *file = (ddi_append){.descriptor = -1, .path = ddi_strdup(NULL, path)};
+    if (!file->path)
+        return ddi_fail_nomem(strlen(path), "a file name");
+    do
+        file->descriptor = OR_FAULT(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666));
+    while (file->descriptor < 0 && errno == EINTR);
+    dd_status status = file->descriptor < 0 ? fail_io("open", path) : prepare_append(file, keep);
+    if (status != DD_OK) {
+        if (file->descriptor >= 0)
+            close(file->descriptor);
+        ddi_free(NULL, file->path);
+        *file = (ddi_append){.descriptor = -1};
+    }
+    return status;
+}
+
+dd_status ddi_append_write(ddi_append *file, const void *data, size_t size)
+{
+    const ddi_file_piece piece = {data, size};
+    if (write_all(file->descriptor, &piece)) {
+        dd_status status = fail_io("write", file->path);
+        if (ftruncate(file->descriptor, file->size))
+            return fail_io("write, nor cut off what was written of it,", file->path);
+        return status;
+    }
+    file->size += (int64_t)size;
+    return DD_OK;
+}
+
+dd_status ddi_append_close(ddi_append *file)
+{
+    dd_status status = DD_OK;
+    if (file->path) {
+        if (sync_descriptor(file->descriptor))
+            status = fail_io("sync", file->path);
+        if (close_descriptor(file->descriptor) && status == DD_OK)
+            status = fail_io("close", file->path);
+        ddi_free(NULL, file->path);
+    }
+    *file = (ddi_append){.descriptor = -1};
+    return status;
+}

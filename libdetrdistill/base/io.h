@@ -37,4 +37,18 @@ typedef struct ddi_file_piece {
  * followed; an existing file's permissions are kept. Errors: IO, NOMEM. */
 dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_t count);
 
+/* A file that grows at its end. */
+typedef struct ddi_append {
+    int descriptor;
+    int64_t size;
+    char *path;
+} ddi_append;
+
+/* Opens `path`, or makes it; of what it holds, `keep` bytes stay (negative: all). Errors: IO, NOMEM. */
+dd_status ddi_append_open(ddi_append *file, const char *path, int64_t keep);
+/* Hands the bytes to the operating system at once. On an error what was written of them is cut off again. Errors: IO. */
+dd_status ddi_append_write(ddi_append *file, const void *data, size_t size);
+/* Syncs and closes; closed in any case, and twice is as good as once. Errors: IO. */
+dd_status ddi_append_close(ddi_append *file);
+
 #endif
