@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Files of safetensors. */
+#include "fuzz_tensorfile.inc.h"

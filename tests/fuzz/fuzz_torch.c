@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Checkpoints of torch.save. */
+#include "fuzz_tensorfile.inc.h"
