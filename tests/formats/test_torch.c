@@ -192,6 +192,10 @@ static void refuses_hostile_files(void **state)
             fail_msg("%s: %s %s", entry->d_name, dd_status_name(status), dd_error_message());
         }
         if (status == DD_OK) {
+            dd_tensor view;
+            good(dd_tensorfile_get(file, "a", &view));
+            assert_int_equal(view.shape[0], 4);
+            assert_memory_equal(view.data, ((const float[]){1, 2, 3, 4}), 16);
             dd_tensorfile_free(file);
         }
         seen++;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Names of other programs: single names by hand from the tables of the specification, whole models there and back, files. */
+#include "base/alloc.h"
 #include "models/keymap.h"
 
 #include <setjmp.h>
@@ -402,13 +403,44 @@ static void keeps_the_rows_of_coco(void **state)
     dd_tensorfile_free(file);
 }
 
+static void every_failing_call_is_an_error(void **state)
+{
+#ifndef DDI_FAULT_POINTS
+    print_message("skipped: a build without fault points\n");
+    skip();
+#else
+    static const char *const names[] = {"transformer.decoder.layers.0.self_attn.in_proj_weight", "input_proj.0.0.weight"};
+    const int64_t before = ddi_default_allocator.live_blocks;
+    dd_status status = DD_ERR_NOMEM;
+    int n = 1;
+    for (; status != DD_OK; n++) {
+        dd_tensorfile *file = file_of(2, names, 6);
+        dd_tensor view;
+        assert_in_range(n, 1, 1000);
+        dd_fault_set(n, 0);
+        status = ddi_keymap_rename(file, ddi_keymap_find("deformable_detr", "official"), NULL, NULL);
+        dd_fault_set(0, 0);
+        assert_true(status == DD_OK || status == DD_ERR_NOMEM);
+        good(dd_tensorfile_get(file, status == DD_OK ? "model.input_proj.0.0.bias" : names[0], &view));
+        dd_tensorfile_free(file);
+        assert_int_equal(ddi_default_allocator.live_blocks, before);
+    }
+    assert_true(n > 5);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_single_names),       cmocka_unit_test(knows_no_strange_names),
-        cmocka_unit_test(goes_there_and_back),     cmocka_unit_test(guesses_the_convention),
-        cmocka_unit_test(renames_files),           cmocka_unit_test(leaves_a_file_alone_where_it_fails),
-        cmocka_unit_test(takes_rules_of_the_user), cmocka_unit_test(keeps_the_rows_of_coco),
+        cmocka_unit_test(maps_single_names),
+        cmocka_unit_test(knows_no_strange_names),
+        cmocka_unit_test(goes_there_and_back),
+        cmocka_unit_test(guesses_the_convention),
+        cmocka_unit_test(renames_files),
+        cmocka_unit_test(leaves_a_file_alone_where_it_fails),
+        cmocka_unit_test(takes_rules_of_the_user),
+        cmocka_unit_test(keeps_the_rows_of_coco),
+        cmocka_unit_test(every_failing_call_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

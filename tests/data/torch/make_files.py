@@ -159,6 +159,15 @@ def hostile():
     yield 'format_old_count', old(tree([(b'a', tensor(b'0', 1 << 62, 0, [4], [1]))]), ['0'], struct.pack('<q', 1 << 62) + bytes(16))
     yield 'format_old_unused', old(tree([]), ['0'], four)
     yield 'found_old_good', old(tree([(b'a', tensor(b'0', 4, 0, [4], [1]))]), ['0'], four)
+    one_tensor = tensor(b'0', 4, 0, [4], [1])
+    yield 'found_python2', old(b'\x80\x02ccollections\nOrderedDict\n](](U\x01a' + one_tensor + b'eU\x01be\x85R.', ['0'], four)
+    yield 'found_parameter', old(tree([(b'a', b'ctorch._utils\n_rebuild_parameter\n' + one_tensor + b'\x88}\x87R')]), ['0'], four)
+    arguments = one_tensor.split(b'\n', 2)[2][:-1]  # without the function and the call
+    yield 'found_subclass', old(tree([(b'a', b'ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n'
+                                       b'cmine\nTensor\n' + arguments + b'}tR')]), ['0'], four)
+    yield 'found_module_beside', old(tree([(b'state_dict', b'}' + text(b'a') + one_tensor + b's'),
+                                           (b'model', b'cmine\nModel\n)\x81}(' + text(b'w') + one_tensor + b'ub')]), ['0'], four)
+    yield 'none_wrapped_often', old(tree([(b'a', b'ctorch._utils\n_rebuild_parameter\n' * 9 + one_tensor + b'\x85R' * 9)]), ['0'], four)
     yield 'none_nested', old(b'\x80\x02' + b'](' * 3000 + b'e' * 3000 + b'.')
     yield 'none_marks', old(b'\x80\x02N' + b'(' * 3000 + b'1' * 3000 + b'.')
     yield 'none_bomb', old(b'\x80\x02]q\x00' + b'(' + b'h\x00' * 1000 + b'e' + b'(' + b'h\x00' * 1000 + b'e.')
