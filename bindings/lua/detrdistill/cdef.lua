@@ -105,6 +105,37 @@ dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_te
 dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
 dd_status dd_model_seed(dd_model *model, const char *name, dd_tensor *view);
 dd_status dd_model_backward(dd_model *model);
+typedef struct dd_image dd_image;
+dd_status dd_image_create(dd_image **image, int32_t width, int32_t height);
+dd_status dd_image_open(dd_image **image, const char *path);
+dd_status dd_image_decode(dd_image **image, const void *bytes, uint64_t size);
+void dd_image_free(dd_image *image);
+dd_status dd_image_pixels(dd_image *image, dd_tensor *view);
+dd_status dd_image_resize(dd_image *image, int32_t width, int32_t height);
+dd_status dd_image_draw_box(dd_image *image, const double box[4], int32_t thickness, uint32_t rgb, const char *label);
+dd_status dd_image_save(const dd_image *image, const char *path);
+typedef struct dd_dataset dd_dataset;
+dd_status dd_dataset_open(dd_dataset **dataset, const char *path, const char *options);
+void dd_dataset_free(dd_dataset *dataset);
+dd_status dd_dataset_image_count(const dd_dataset *dataset, int32_t *count);
+dd_status dd_dataset_class_count(const dd_dataset *dataset, int32_t *count);
+dd_status dd_dataset_split_count(const dd_dataset *dataset, int32_t *count);
+dd_status dd_dataset_split_at(const dd_dataset *dataset, int32_t index, const char **name);
+dd_status dd_dataset_class_at(const dd_dataset *dataset, int32_t label, int64_t *id, const char **name);
+dd_status dd_dataset_image_at(const dd_dataset *dataset, int32_t index, int64_t *id, const char **file, int32_t *width, int32_t *height);
+dd_status dd_dataset_objects(const dd_dataset *dataset, int32_t index, int32_t *count, const double **boxes, const int32_t **labels, const double **areas, const uint8_t **flags);
+dd_status dd_dataset_read(const dd_dataset *dataset, int32_t index, dd_image **image);
+dd_status dd_dataset_statistic_count(const dd_dataset *dataset, int32_t *count);
+dd_status dd_dataset_statistic_at(const dd_dataset *dataset, int32_t index, const char **name, int64_t *value);
+typedef struct dd_loader dd_loader;
+dd_status dd_loader_create(dd_loader **loader, dd_dataset *dataset, const char *options);
+void dd_loader_free(dd_loader *loader);
+dd_status dd_loader_next(dd_loader *loader, int32_t *images);
+dd_status dd_loader_tensor(dd_loader *loader, const char *name, dd_tensor *view);
+dd_status dd_loader_position(const dd_loader *loader, int64_t *epoch, int64_t *batch);
+dd_status dd_loader_seek(dd_loader *loader, int64_t epoch, int64_t batch);
+dd_status dd_loader_batch_count(const dd_loader *loader, int64_t *count);
+dd_status dd_loader_damaged_count(const dd_loader *loader, int64_t *count);
 ]]
 end
 
@@ -150,4 +181,8 @@ return {
     DD_LOG_WARNING = 1,
     DD_LOG_INFO = 2,
     DD_LOG_DEBUG = 3,
+    DD_OBJECT_CROWD = 1,
+    DD_OBJECT_DIFFICULT = 2,
+    DD_OBJECT_IGNORED = 4,
+    DD_OBJECT_DROPPED = 8,
 }

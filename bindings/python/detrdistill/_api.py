@@ -45,6 +45,10 @@ DD_LOG_ERROR = 0
 DD_LOG_WARNING = 1
 DD_LOG_INFO = 2
 DD_LOG_DEBUG = 3
+DD_OBJECT_CROWD = 1
+DD_OBJECT_DIFFICULT = 2
+DD_OBJECT_IGNORED = 4
+DD_OBJECT_DROPPED = 8
 
 
 class dd_status(c_int32):
@@ -72,6 +76,18 @@ class dd_eval(Structure):
 
 
 class dd_model(Structure):
+    pass
+
+
+class dd_image(Structure):
+    pass
+
+
+class dd_dataset(Structure):
+    pass
+
+
+class dd_loader(Structure):
     pass
 
 
@@ -224,4 +240,32 @@ FUNCTIONS = [
     ("dd_model_tensor", dd_status, [P(dd_model), c_char_p, P(dd_tensor)]),
     ("dd_model_seed", dd_status, [P(dd_model), c_char_p, P(dd_tensor)]),
     ("dd_model_backward", dd_status, [P(dd_model)]),
+    ("dd_image_create", dd_status, [P(P(dd_image)), c_int32, c_int32]),
+    ("dd_image_open", dd_status, [P(P(dd_image)), c_char_p]),
+    ("dd_image_decode", dd_status, [P(P(dd_image)), c_void_p, c_uint64]),
+    ("dd_image_free", None, [P(dd_image)]),
+    ("dd_image_pixels", dd_status, [P(dd_image), P(dd_tensor)]),
+    ("dd_image_resize", dd_status, [P(dd_image), c_int32, c_int32]),
+    ("dd_image_draw_box", dd_status, [P(dd_image), P(c_double), c_int32, c_uint32, c_char_p]),
+    ("dd_image_save", dd_status, [P(dd_image), c_char_p]),
+    ("dd_dataset_open", dd_status, [P(P(dd_dataset)), c_char_p, c_char_p]),
+    ("dd_dataset_free", None, [P(dd_dataset)]),
+    ("dd_dataset_image_count", dd_status, [P(dd_dataset), P(c_int32)]),
+    ("dd_dataset_class_count", dd_status, [P(dd_dataset), P(c_int32)]),
+    ("dd_dataset_split_count", dd_status, [P(dd_dataset), P(c_int32)]),
+    ("dd_dataset_split_at", dd_status, [P(dd_dataset), c_int32, P(c_char_p)]),
+    ("dd_dataset_class_at", dd_status, [P(dd_dataset), c_int32, P(c_int64), P(c_char_p)]),
+    ("dd_dataset_image_at", dd_status, [P(dd_dataset), c_int32, P(c_int64), P(c_char_p), P(c_int32), P(c_int32)]),
+    ("dd_dataset_objects", dd_status, [P(dd_dataset), c_int32, P(c_int32), P(P(c_double)), P(P(c_int32)), P(P(c_double)), P(P(c_uint8))]),
+    ("dd_dataset_read", dd_status, [P(dd_dataset), c_int32, P(P(dd_image))]),
+    ("dd_dataset_statistic_count", dd_status, [P(dd_dataset), P(c_int32)]),
+    ("dd_dataset_statistic_at", dd_status, [P(dd_dataset), c_int32, P(c_char_p), P(c_int64)]),
+    ("dd_loader_create", dd_status, [P(P(dd_loader)), P(dd_dataset), c_char_p]),
+    ("dd_loader_free", None, [P(dd_loader)]),
+    ("dd_loader_next", dd_status, [P(dd_loader), P(c_int32)]),
+    ("dd_loader_tensor", dd_status, [P(dd_loader), c_char_p, P(dd_tensor)]),
+    ("dd_loader_position", dd_status, [P(dd_loader), P(c_int64), P(c_int64)]),
+    ("dd_loader_seek", dd_status, [P(dd_loader), c_int64, c_int64]),
+    ("dd_loader_batch_count", dd_status, [P(dd_loader), P(c_int64)]),
+    ("dd_loader_damaged_count", dd_status, [P(dd_loader), P(c_int64)]),
 ]
