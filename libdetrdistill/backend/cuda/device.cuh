@@ -42,10 +42,10 @@ struct ddc_current_device {
     ddc_current_device &operator=(const ddc_current_device &) = delete;
 };
 
-/* Operators by their name in ops.def, each for float and double: dd_status ddc_gt_cost<float>(exec, args). */
-#define DD_OP(name, args, text) template <class T> dd_status ddc_##name(dd_exec *exec, const void *arguments);
-#include <detrdistill/sys/ops.def>
-#undef DD_OP
+/* Operators of operators.def, by their name in ops.def, each for float and double: dd_status ddc_gt_cost<float>(exec, args). */
+#define DDC_OP(name) template <class T> dd_status ddc_##name(dd_exec *exec, const void *arguments);
+#include "operators.def"
+#undef DDC_OP
 #define DDC_OPERATOR(name)                                                                                                     \
     template dd_status ddc_##name<float>(dd_exec *, const void *);                                                             \
     template dd_status ddc_##name<double>(dd_exec *, const void *)

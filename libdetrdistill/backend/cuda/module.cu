@@ -175,15 +175,15 @@ static const char *last_error(void *device)
     return ddc_kept_error();
 }
 
-/* cuBLASLt first, where it is there; then this module's own kernels, one for each operator of ops.def. */
+/* cuBLASLt first, where it is there; then this module's own kernels, one for each operator of operators.def. */
 static const dd_kernel kernels[] = {
     {DD_OPERATOR_matmul, DD_F32, DD_ISA_NONE, 0, "cublaslt", ddc_matmul_cublaslt<float>, ddc_lt_present},
     {DD_OPERATOR_matmul, DD_F64, DD_ISA_NONE, 0, "cublaslt", ddc_matmul_cublaslt<double>, ddc_lt_present},
-#define DD_OP(name, args, text)                                                                                                \
+#define DDC_OP(name)                                                                                                           \
     {DD_OPERATOR_##name, DD_F32, DD_ISA_NONE, 0, "own", ddc_##name<float>, NULL},                                              \
         {DD_OPERATOR_##name, DD_F64, DD_ISA_NONE, 0, "own", ddc_##name<double>, NULL},
-#include <detrdistill/sys/ops.def>
-#undef DD_OP
+#include "operators.def"
+#undef DDC_OP
 };
 
 static const dd_backend backend = {sizeof(dd_backend),
