@@ -34,13 +34,26 @@
     X(attention_grad)                                                                                                          \
     X(sine_position)                                                                                                           \
     X(coord_embed)                                                                                                             \
-    X(coord_embed_grad)
+    X(coord_embed_grad)                                                                                                        \
+    X(linear)                                                                                                                  \
+    X(linear_grad)
+
+/* The same with a test of the arguments, cpu_avx512_TEST. X(operator, TEST) */
+#define CPU_CHOOSY_KERNELS(X)                                                                                                  \
+    X(conv, conv_accepts)                                                                                                      \
+    X(conv_grad, conv_accepts)
 
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \
     dd_status cpu_avx2_##name(dd_exec *exec, const void *args);
 CPU_KERNELS(DECLARE)
+#define DECLARE_CHOOSY(name, test) DECLARE(name)
+CPU_CHOOSY_KERNELS(DECLARE_CHOOSY)
+#undef DECLARE_CHOOSY
 #undef DECLARE
+
+int32_t cpu_avx512_conv_accepts(const void *args);
+int32_t cpu_avx2_conv_accepts(const void *args);
 
 dd_status cpu_openblas_matmul_f32(dd_exec *exec, const void *args);
 dd_status cpu_openblas_matmul_f64(dd_exec *exec, const void *args);

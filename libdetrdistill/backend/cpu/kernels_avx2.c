@@ -5,6 +5,7 @@
 #include "backend/cpu/attention.inc.h"
 #include "backend/cpu/convert.inc.h"
 #include "backend/cpu/cost.inc.h"
+#include "backend/cpu/dense.inc.h"
 #include "backend/cpu/feature.inc.h"
 #include "backend/cpu/loss.inc.h"
 #include "backend/cpu/matmul.inc.h"

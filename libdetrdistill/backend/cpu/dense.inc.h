@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Linear layers and convolutions with their gradients, as products of patches (patch.inc.h) and sums of outer products
+ * (outer.inc.h). */
+#ifndef DDI_CPU_DENSE_H
+#define DDI_CPU_DENSE_H
+
+#include "backend/cpu/outer.inc.h"
+
+#define COLUMN_ROWS 128 /* of a piece of column sums */
+#define NARROW_INPUT 16 /* convolutions of as many channels read a row of the kernel at once */
+
+/* ---- Gradients before the activation, and their sums by column */
+
+typedef struct column_job {
+    float *g;       /* becomes 0 where y is not positive; or stays, y NULL */
+    const float *y; /* rows as g */
+    int64_t rows, width, row;
+    float *sum, *total; /* [pieces, width]; total += their sums; both NULL: not wanted */
+} column_job;
+
+INLINE vf column_masked(const column_job *job, int64_t at, int64_t lanes)
+{
+    const vf g = v_load_n(job->g + at, lanes);
+    if (!job->y) {
+        return g;
+    }
+    const vf open = v_select(v_less(v_zero(), v_load_n(job->y + at, lanes)), g, v_zero());
+    v_store_n(job->g + at, open, lanes);
+    return open;
+}
+
+static void column_piece(void *arg, int64_t piece)
+{
+    const column_job *job = arg;
+    const int64_t first = piece * COLUMN_ROWS, end = minimum(first + COLUMN_ROWS, job->rows);
+    float *sum = job->sum ? job->sum + piece * job->width : NULL;
+    for (int64_t i = first; i < end; i += 4) {
+        for (int64_t c = 0; c < job->width; c += VW) {
+            const int64_t lanes = job->width - c;
+            vf four[4];
+            for (int64_t k = 0; k < 4; k++) {
+                four[k] = i + k < end ? column_masked(job, (i + k) * job->row + c, lanes) : v_zero();
+            }
+            if (sum) {
+                const vf before = i > first ? v_load_n(sum + c, lanes) : v_zero();
+                v_store_n(sum + c, v_add(before, v_add(v_add(four[0], four[1]), v_add(four[2], four[3]))), lanes);
+            }
+        }
+    }
+}
+
+static void column_total(void *arg, int64_t piece)
+{
+    const column_job *job = arg;
+    const int64_t c = piece * VW, lanes = job->width - c;
+    vd sum = vd_zero();
+    for (int64_t i = 0; i < cpu_pieces(job->rows, COLUMN_ROWS); i++) {
+        sum = vd_add(sum, vd_from(v_load_n(job->sum + i * job->width + c, lanes)));
+    }
+    v_store_n(job->total + c, v_add(v_load_n(job->total + c, lanes), vd_round(sum)), lanes);
+}
+
+/* Masks g and adds its columns to job->total, as far as wanted. False: out of memory. */
+static bool column_run(dd_exec *exec, column_job *job)
+{
+    const int64_t pieces = cpu_pieces(job->rows, COLUMN_ROWS);
+    if (job->total) {
+        job->sum = exec->scratch(exec, (size_t)(pieces * job->width + 1) * sizeof *job->sum);
+        if (!job->sum) {
+            return false;
+        }
+    }
+    if (job->total || job->y) {
+        cpu_parallel_for(exec->threads, pieces, column_piece, job);
+    }
+    if (job->total) {
+        cpu_parallel_for(exec->threads, cpu_pieces(job->width, VW), column_total, job);
+    }
+    return true;
+}
+
+/* ---- Weight gradients from sums of outer products */
+
+typedef struct weight_grad {
+    const outer *o;
+    const float *w, *scale;
+    float *g_w, *g_scale; /* += */
+    int64_t inputs, area; /* column n of tap t is place t * N + n of [area][inputs] */
+} weight_grad;
+
+/* The row of output m. */
+static void weight_grad_row(void *arg, int64_t m)
+{
+    const weight_grad *v = arg;
+    const outer *o = v->o;
+    const int64_t first = m * v->inputs * v->area;
+    const vf scale = v_set(v->scale ? v->scale[m] : 1);
+    double by_scale = 0;
+    for (int64_t tap = 0; tap < o->map->taps; tap++) {
+        for (int64_t n = 0; n < o->N; n += VW) {
+            const vf sum = outer_sum(o, m, tap, n);
+            const int64_t lanes = minimum(VW, o->N - n), place = tap * o->N + n;
+            if (v->area == 1 && !v->g_scale) {
+                float *to = v->g_w + first + n;
+                v_store_n(to, v_add(v_load_n(to, lanes), v_mul(scale, sum)), lanes);
+                continue;
+            }
+            float plain[VW], scaled[VW];
+            v_store(plain, sum);
+            v_store(scaled, v_mul(scale, sum));
+            int64_t t = place / v->inputs, c = place % v->inputs;
+            for (int64_t i = 0; i < lanes; i++) {
+                const int64_t at = first + c * v->area + t;
+                if (v->g_w) {
+                    v->g_w[at] += scaled[i];
+                }
+                by_scale += v->g_scale ? (double)v->w[at] * (double)plain[i] : 0;
+                t += c == v->inputs - 1;
+                c = c == v->inputs - 1 ? 0 : c + 1;
+            }
+        }
+    }
+    if (v->g_scale) {
+        v->g_scale[m] += (float)by_scale;
+    }
+}
+
+static dd_status weight_grad_run(dd_exec *exec, outer *o, weight_grad *v)
+{
+    if (!outer_run(exec, o)) {
+        return DD_ERR_NOMEM;
+    }
+    v->o = o;
+    cpu_parallel_for(exec->threads, o->M, weight_grad_row, v);
+    return DD_OK;
+}
+
+/* ---- Linear */
+
+static const patch_tap the_tap = {0, 0, 0};
+
+/* Rows of x, `depth` wide, to rows of y, N wide. */
+static patch linear_rows(const float *x, int64_t ldx, int64_t depth, float *y, int64_t ldy, int64_t N, int64_t rows)
+{
+    return (patch){.src = x,
+                   .src_cell = ldx,
+                   .height = 1,
+                   .width = rows,
+                   .step = 1,
+                   .depth = depth,
+                   .tap = &the_tap,
+                   .taps = 1,
+                   .dst = y,
+                   .dst_cell = ldy,
+                   .images = 1,
+                   .rows = 1,
+                   .columns = rows,
+                   .N = N,
+                   .packed_taps = 1};
+}
+
+dd_status KERNEL(linear)(dd_exec *exec, const void *args)
+{
+    const dd_op_linear *op = args;
+    const bool round = op->compute == DD_COMPUTE_BF16;
+    const float *x = round ? rounded_copy(exec, op->x, op->rows, op->K, op->ldx) : op->x;
+    patch g = linear_rows(x, round ? op->K : op->ldx, op->K, op->y, op->ldy, op->N, op->rows);
+    g.packed = pack_weight(exec, (packing){.w = op->w, .outputs = op->N, .inputs = op->K, .area = 1, .round = round}, false);
+    if (!g.packed || (round && !x)) {
+        return DD_ERR_NOMEM;
+    }
+    g.shift = op->bias;
+    g.relu = op->relu != 0;
+    patch_run(exec, &g);
+    return DD_OK;
+}
+
+static dd_status linear_weight_grad(dd_exec *exec, const dd_op_linear *op, const float *g_y, int64_t ldg)
+{
+    const bool round = op->compute == DD_COMPUTE_BF16;
+    const float *x = round ? rounded_copy(exec, op->x, op->rows, op->K, op->ldx) : op->x;
+    if (round && !x) {
+        return DD_ERR_NOMEM;
+    }
+    const patch map = linear_rows(x, round ? op->K : op->ldx, op->K, NULL, 0, 0, op->rows);
+    outer o = {.map = &map, .g = g_y, .g_cell = ldg, .M = op->N, .N = op->K};
+    weight_grad v = {.g_w = op->g_w, .inputs = op->K, .area = 1};
+    return weight_grad_run(exec, &o, &v);
+}
+
+dd_status KERNEL(linear_grad)(dd_exec *exec, const void *args)
+{
+    const dd_op_linear *op = args;
+    const bool round = op->compute == DD_COMPUTE_BF16;
+    if (op->rows == 0) {
+        return DD_OK;
+    }
+    column_job columns = {
+        .g = op->g_y, .y = op->relu ? op->y : NULL, .rows = op->rows, .width = op->N, .row = op->ldy, .total = op->g_bias};
+    if (!column_run(exec, &columns)) {
+        return DD_ERR_NOMEM;
+    }
+    const float *g_y = round ? rounded_copy(exec, op->g_y, op->rows, op->N, op->ldy) : op->g_y;
+    const int64_t ldg = round ? op->N : op->ldy;
+    if (round && !g_y) {
+        return DD_ERR_NOMEM;
+    }
+    if (op->g_x) {
+        patch g = linear_rows(g_y, ldg, op->N, op->g_x, op->ldx, op->K, op->rows);
+        g.packed = pack_weight(exec, (packing){.w = op->w, .outputs = op->N, .inputs = op->K, .area = 1, .round = round}, true);
+        if (!g.packed) {
+            return DD_ERR_NOMEM;
+        }
+        g.add = op->add & 1;
+        patch_run(exec, &g);
+    }
+    return op->g_w && op->N > 0 && op->K > 0 ? linear_weight_grad(exec, op, g_y, ldg) : DD_OK;
+}
+
+/* ---- Convolution */
+
+int32_t KERNEL(conv_accepts)(const void *args)
+{
+    return ((const dd_op_conv *)args)->kernel <= PATCH_KERNEL;
+}
+
+typedef struct pad_job {
+    const dd_op_conv *op;
+    float *y; /* [B,H+2pad,W+2pad,Cin] */
+} pad_job;
+
+static void pad_row(void *arg, int64_t i)
+{
+    const pad_job *job = arg;
+    const dd_op_conv *op = job->op;
+    const int64_t high = op->H + 2 * op->pad, h = i % high - op->pad, b = i / high;
+    const int64_t edge = (int64_t)op->pad * op->Cin, inner = (int64_t)op->W * op->Cin;
+    const bool inside = h >= 0 && h < op->H, round = op->compute == DD_COMPUTE_BF16;
+    float *to = job->y + i * (inner + 2 * edge);
+    memset(to, 0, (size_t)(inside ? edge : inner + 2 * edge) * sizeof *to);
+    if (!inside) {
+        return;
+    }
+    const float *from = (const float *)op->x + (b * op->H + h) * inner;
+    for (int64_t c = 0; c < inner; c += VW) {
+        v_store_n(to + edge + c, v_rounded(v_load_n(from + c, inner - c), round), inner - c);
+    }
+    memset(to + edge + inner, 0, (size_t)edge * sizeof *to);
+}
+
+/* What the outputs read of x. Where a cell is narrow, x is padded and a row of the kernel is one tap, for its cells follow one
+ * another. False: out of memory. */
+static bool conv_source(dd_exec *exec, const dd_op_conv *op, patch *g, patch_tap *tap)
+{
+    const bool narrow = op->Cin <= NARROW_INPUT && op->kernel > 1;
+    const int64_t edge = narrow ? 2 * (int64_t)op->pad : 0, width = op->W + edge, height = op->H + edge;
+    const float *x = op->x;
+    if (narrow) {
+        pad_job job = {op, exec->scratch(exec, (size_t)(op->B * height * width * op->Cin + 1) * sizeof *job.y)};
+        if (job.y) {
+            cpu_parallel_for(exec->threads, op->B * height, pad_row, &job);
+        }
+        x = job.y;
+    } else if (op->compute == DD_COMPUTE_BF16) {
+        x = rounded_copy(exec, x, (int64_t)op->B * op->H * op->W, op->Cin, op->Cin);
+    }
+    const int32_t across = narrow ? 1 : op->kernel, pad = narrow ? 0 : op->pad;
+    for (int32_t k = 0; k < op->kernel * across; k++) {
+        tap[k] = (patch_tap){k / across - pad, k % across - pad, k};
+    }
+    *g = (patch){.src = x,
+                 .src_image = height * width * op->Cin,
+                 .src_row = width * op->Cin,
+                 .src_cell = op->Cin,
+                 .height = height,
+                 .width = width,
+                 .step = op->stride,
+                 .depth = narrow ? (int64_t)op->kernel * op->Cin : op->Cin,
+                 .tap = tap,
+                 .taps = op->kernel * across,
+                 .packed_taps = op->kernel * across,
+                 .images = op->B,
+                 .rows = op->OH > 0 ? op->OH : 0,
+                 .columns = op->OW > 0 ? op->OW : 0};
+    return x != NULL;
+}
+
+static packing conv_weight(const dd_op_conv *op)
+{
+    return (packing){.w = op->w,
+                     .scale = op->scale,
+                     .outputs = op->Cout,
+                     .inputs = op->Cin,
+                     .area = (int64_t)op->kernel * op->kernel,
+                     .round = op->compute == DD_COMPUTE_BF16};
+}
+
+dd_status KERNEL(conv)(dd_exec *exec, const void *args)
+{
+    const dd_op_conv *op = args;
+    patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
+    patch g;
+    const bool good = conv_source(exec, op, &g, tap);
+    g.packed = good ? pack_weight(exec, conv_weight(op), false) : NULL;
+    if (!g.packed) {
+        return DD_ERR_NOMEM;
+    }
+    g.N = op->Cout;
+    g.dst = op->y;
+    g.dst_cell = op->Cout;
+    g.dst_row = g.dst_cell * op->OW;
+    g.dst_image = g.dst_row * op->OH;
+    g.shift = op->shift;
+    g.residual = op->residual;
+    g.relu = op->relu != 0;
+    patch_run(exec, &g);
+    return DD_OK;
+}
+
+/* Inputs (h, w) with the same remainders by the stride meet the same taps: output (h + pad - kh) / stride. */
+static void conv_input_phase(dd_exec *exec, const dd_op_conv *op, patch *g, int32_t h, int32_t w)
+{
+    patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
+    const int32_t s = op->stride;
+    g->taps = 0;
+    for (int32_t k = 0; k < op->kernel * op->kernel; k++) {
+        const int32_t up = h + op->pad - k / op->kernel, left = w + op->pad - k % op->kernel;
+        if (up % s == 0 && left % s == 0) {
+            tap[g->taps++] = (patch_tap){up / s, left / s, k};
+        }
+    }
+    g->tap = tap;
+    g->dst = (float *)op->g_x + ((int64_t)h * op->W + w) * op->Cin;
+    g->rows = h < op->H ? (op->H - h + s - 1) / s : 0;
+    g->columns = w < op->W ? (op->W - w + s - 1) / s : 0;
+    if (g->taps > 0 || !g->add) {
+        patch_run(exec, g);
+    }
+}
+
+static dd_status conv_input_grad(dd_exec *exec, const dd_op_conv *op, const float *g_y)
+{
+    const int64_t OH = op->OH > 0 ? op->OH : 0, OW = op->OW > 0 ? op->OW : 0;
+    patch g = {.src = g_y,
+               .src_image = OH * OW * op->Cout,
+               .src_row = OW * op->Cout,
+               .src_cell = op->Cout,
+               .height = OH,
+               .width = OW,
+               .step = 1,
+               .depth = op->Cout,
+               .packed_taps = (int64_t)op->kernel * op->kernel,
+               .add = op->add & 1,
+               .dst_image = (int64_t)op->H * op->W * op->Cin,
+               .dst_row = (int64_t)op->stride * op->W * op->Cin,
+               .dst_cell = (int64_t)op->stride * op->Cin,
+               .images = op->B,
+               .N = op->Cin};
+    g.packed = pack_weight(exec, conv_weight(op), true);
+    if (!g.packed) {
+        return DD_ERR_NOMEM;
+    }
+    for (int32_t h = 0; h < op->stride; h++) {
+        for (int32_t w = 0; w < op->stride; w++) {
+            conv_input_phase(exec, op, &g, h, w);
+        }
+    }
+    return DD_OK;
+}
+
+static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, const float *g_y)
+{
+    patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
+    patch map;
+    if (!conv_source(exec, op, &map, tap)) {
+        return DD_ERR_NOMEM;
+    }
+    outer o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
+    weight_grad v = {.w = op->w,
+                     .scale = op->scale,
+                     .g_w = op->g_w,
+                     .g_scale = op->g_scale,
+                     .inputs = op->Cin,
+                     .area = (int64_t)op->kernel * op->kernel};
+    return weight_grad_run(exec, &o, &v);
+}
+
+dd_status KERNEL(conv_grad)(dd_exec *exec, const void *args)
+{
+    const dd_op_conv *op = args;
+    const int64_t cells = op->OH > 0 && op->OW > 0 ? (int64_t)op->B * op->OH * op->OW : 0;
+    column_job columns = {
+        .g = op->g_y, .y = op->relu ? op->y : NULL, .rows = cells, .width = op->Cout, .row = op->Cout, .total = op->g_shift};
+    if (!column_run(exec, &columns)) {
+        return DD_ERR_NOMEM;
+    }
+    const bool round = op->compute == DD_COMPUTE_BF16;
+    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
+    if (round && !g_y) {
+        return DD_ERR_NOMEM;
+    }
+    const dd_status status = op->g_x ? conv_input_grad(exec, op, g_y) : DD_OK;
+    if (status != DD_OK || !(op->g_w || op->g_scale) || cells == 0 || op->Cin == 0 || op->Cout == 0) {
+        return status;
+    }
+    return conv_weight_grad(exec, op, g_y);
+}
+
+#endif
