@@ -3,6 +3,7 @@
  * reliability.md section 5 allows. */
 #include "cases.h"
 #include "attention_cases.h"
+#include "dense_cases.h"
 
 #include <float.h>
 #include <math.h>
@@ -1101,6 +1102,10 @@ static const case_maker maker[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_sine_position] = sine_position_case,
     [DD_OPERATOR_coord_embed] = coord_embed_case,
     [DD_OPERATOR_coord_embed_grad] = coord_embed_grad_case,
+    [DD_OPERATOR_linear] = linear_case,
+    [DD_OPERATOR_linear_grad] = linear_grad_case,
+    [DD_OPERATOR_conv] = conv_case,
+    [DD_OPERATOR_conv_grad] = conv_grad_case,
 };
 
 bool case_make(int32_t op, int64_t i, test_case *c)
