@@ -82,7 +82,7 @@ static bool column_run(dd_exec *exec, column_job *job)
 /* ---- Weight gradients from sums of outer products */
 
 typedef struct weight_grad {
-    const outer *o;
+    const outer_job *o;
     const float *w, *scale;
     float *g_w, *g_scale; /* += */
     int64_t inputs, area; /* column n of tap t is place t * N + n of [area][inputs] */
@@ -92,7 +92,7 @@ typedef struct weight_grad {
 static void weight_grad_row(void *arg, int64_t m)
 {
     const weight_grad *v = arg;
-    const outer *o = v->o;
+    const outer_job *o = v->o;
     const int64_t first = m * v->inputs * v->area;
     const vf scale = v_set(v->scale ? v->scale[m] : 1);
     double by_scale = 0;
@@ -125,7 +125,7 @@ static void weight_grad_row(void *arg, int64_t m)
     }
 }
 
-static dd_status weight_grad_run(dd_exec *exec, outer *o, weight_grad *v)
+static dd_status weight_grad_run(dd_exec *exec, outer_job *o, weight_grad *v)
 {
     if (!outer_run(exec, o)) {
         return DD_ERR_NOMEM;
@@ -183,7 +183,7 @@ static dd_status linear_weight_grad(dd_exec *exec, const dd_op_linear *op, const
         return DD_ERR_NOMEM;
     }
     const patch map = linear_rows(x, round ? op->K : op->ldx, op->K, NULL, 0, 0, op->rows);
-    outer o = {.map = &map, .g = g_y, .g_cell = ldg, .M = op->N, .N = op->K};
+    outer_job o = {.map = &map, .g = g_y, .g_cell = ldg, .M = op->N, .N = op->K};
     weight_grad v = {.g_w = op->g_w, .inputs = op->K, .area = 1};
     return weight_grad_run(exec, &o, &v);
 }
@@ -375,7 +375,7 @@ static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, const flo
     if (!conv_source(exec, op, &map, tap)) {
         return DD_ERR_NOMEM;
     }
-    outer o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
+    outer_job o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
     weight_grad v = {.w = op->w,
                      .scale = op->scale,
                      .g_w = op->g_w,

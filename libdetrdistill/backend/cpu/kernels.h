@@ -36,12 +36,27 @@
     X(coord_embed)                                                                                                             \
     X(coord_embed_grad)                                                                                                        \
     X(linear)                                                                                                                  \
-    X(linear_grad)
+    X(linear_grad)                                                                                                             \
+    X(layernorm)                                                                                                               \
+    X(layernorm_grad)                                                                                                          \
+    X(groupnorm)                                                                                                               \
+    X(groupnorm_grad)                                                                                                          \
+    X(dropout)                                                                                                                 \
+    X(add)                                                                                                                     \
+    X(copy_rows)                                                                                                               \
+    X(mask_rows)                                                                                                               \
+    X(sigmoid)                                                                                                                 \
+    X(sigmoid_grad)                                                                                                            \
+    X(adamw)                                                                                                                   \
+    X(sum_squares)                                                                                                             \
+    X(average)
 
 /* The same with a test of the arguments, cpu_avx512_TEST. X(operator, TEST) */
 #define CPU_CHOOSY_KERNELS(X)                                                                                                  \
     X(conv, conv_accepts)                                                                                                      \
-    X(conv_grad, conv_accepts)
+    X(conv_grad, conv_accepts)                                                                                                 \
+    X(maxpool, maxpool_accepts)                                                                                                \
+    X(maxpool_grad, maxpool_accepts)
 
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \
@@ -54,6 +69,8 @@ CPU_CHOOSY_KERNELS(DECLARE_CHOOSY)
 
 int32_t cpu_avx512_conv_accepts(const void *args);
 int32_t cpu_avx2_conv_accepts(const void *args);
+int32_t cpu_avx512_maxpool_accepts(const void *args);
+int32_t cpu_avx2_maxpool_accepts(const void *args);
 
 dd_status cpu_openblas_matmul_f32(dd_exec *exec, const void *args);
 dd_status cpu_openblas_matmul_f64(dd_exec *exec, const void *args);

@@ -14,13 +14,13 @@
 #define OUTER_TILE (TILE_ROWS * TILE_COLUMNS)
 
 /* The map is that of a patch: its source is x, its cells are those of g (dense rows, g_cell apart). */
-typedef struct outer {
+typedef struct outer_job {
     const patch *map;
     const float *g;
     int64_t g_cell, M, N;
     int64_t tiles, panels, parts, part_cells, tile_pieces, panel_pieces;
     float *sum; /* [parts][taps][tiles][panels][OUTER_TILE] */
-} outer;
+} outer_job;
 
 /* Where the numbers of up to OUTER_CHUNK cells are. */
 typedef struct outer_chunk {
@@ -28,7 +28,7 @@ typedef struct outer_chunk {
 } outer_chunk;
 
 /* The cells from first to end that read inside the map. */
-static void outer_list(const outer *o, const patch_tap *t, int64_t first, int64_t end, outer_chunk *list)
+static void outer_list(const outer_job *o, const patch_tap *t, int64_t first, int64_t end, outer_chunk *list)
 {
     const patch *map = o->map;
     int64_t j = first % map->columns, i = first / map->columns % map->rows, b = first / map->columns / map->rows;
@@ -90,7 +90,7 @@ static void outer_places(int64_t count, int64_t width, int64_t *at)
 }
 
 /* One chunk: tiles m0.. x panels n0... Edges are copied, so that every tile is whole. */
-static void outer_block(const outer *o, const outer_chunk *list, int64_t m0, int64_t m1, int64_t n0, int64_t n1, bool add,
+static void outer_block(const outer_job *o, const outer_chunk *list, int64_t m0, int64_t m1, int64_t n0, int64_t n1, bool add,
                         float *sum)
 {
     float g_edge[OUTER_CHUNK * TILE_ROWS], x_edge[OUTER_CHUNK * TILE_COLUMNS];
@@ -122,7 +122,7 @@ static void outer_block(const outer *o, const outer_chunk *list, int64_t m0, int
 
 static void outer_piece(void *arg, int64_t piece)
 {
-    const outer *o = arg;
+    const outer_job *o = arg;
     const int64_t n0 = piece % o->panel_pieces * OUTER_PANELS, n1 = minimum(n0 + OUTER_PANELS, o->panels);
     const int64_t block = piece / o->panel_pieces, m0 = block % o->tile_pieces * OUTER_TILES;
     const int64_t m1 = minimum(m0 + OUTER_TILES, o->tiles), tap = block / o->tile_pieces % o->map->taps;
@@ -137,7 +137,7 @@ static void outer_piece(void *arg, int64_t piece)
 }
 
 /* The sum of row m, tap, column n .. n+VW (a vector of a panel). */
-INLINE vf outer_sum(const outer *o, int64_t m, int64_t tap, int64_t n)
+INLINE vf outer_sum(const outer_job *o, int64_t m, int64_t tap, int64_t n)
 {
     const int64_t each = o->tiles * o->panels * OUTER_TILE;
     const float *from = o->sum + tap * each + (m / TILE_ROWS * o->panels + n / TILE_COLUMNS) * OUTER_TILE +
@@ -150,7 +150,7 @@ INLINE vf outer_sum(const outer *o, int64_t m, int64_t tap, int64_t n)
 }
 
 /* Makes the sums; false: out of memory. There is at least one cell. */
-static bool outer_run(dd_exec *exec, outer *o)
+static bool outer_run(dd_exec *exec, outer_job *o)
 {
     const int64_t cells = o->map->images * o->map->rows * o->map->columns;
     o->tiles = cpu_pieces(o->M, TILE_ROWS);
