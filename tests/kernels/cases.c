@@ -4,6 +4,7 @@
 #include "cases.h"
 #include "attention_cases.h"
 #include "dense_cases.h"
+#include "layer_cases.h"
 
 #include <float.h>
 #include <math.h>
@@ -1106,6 +1107,21 @@ static const case_maker maker[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_linear_grad] = linear_grad_case,
     [DD_OPERATOR_conv] = conv_case,
     [DD_OPERATOR_conv_grad] = conv_grad_case,
+    [DD_OPERATOR_layernorm] = layernorm_case,
+    [DD_OPERATOR_layernorm_grad] = layernorm_grad_case,
+    [DD_OPERATOR_groupnorm] = groupnorm_case,
+    [DD_OPERATOR_groupnorm_grad] = groupnorm_grad_case,
+    [DD_OPERATOR_dropout] = dropout_case,
+    [DD_OPERATOR_add] = add_case,
+    [DD_OPERATOR_copy_rows] = copy_rows_case,
+    [DD_OPERATOR_mask_rows] = mask_rows_case,
+    [DD_OPERATOR_sigmoid] = sigmoid_case,
+    [DD_OPERATOR_sigmoid_grad] = sigmoid_grad_case,
+    [DD_OPERATOR_maxpool] = maxpool_case,
+    [DD_OPERATOR_maxpool_grad] = maxpool_grad_case,
+    [DD_OPERATOR_adamw] = adamw_case,
+    [DD_OPERATOR_sum_squares] = sum_squares_case,
+    [DD_OPERATOR_average] = average_case,
 };
 
 bool case_make(int32_t op, int64_t i, test_case *c)
