@@ -9,8 +9,11 @@
 
 #define PATCH_KERNEL 16 /* wider kernels are left to the reference */
 #define PATCH_DEPTH 256 /* of a tap at a time: a panel's part stays in the first cache */
-#define PATCH_CELLS 96  /* rows of a piece at most: what they read stays in the second cache */
-#define PATCH_PIECES 32 /* wanted at least, so that threads end together */
+#define PATCH_CELLS 192 /* rows of a piece of a heavy weight, half of it of others: what they read stays in the second cache   \
+                         */
+#define PATCH_HEAVY (512 << 10) /* elements of a weight that does not stay there beside them */
+#define PATCH_GROUP 8           /* parts of a sum at a time */
+#define PATCH_PIECES 32         /* wanted at least, so that threads end together */
 
 /* Source cell (i*step + up, j*step + left), for one tap; `packed` is the weight's. */
 typedef struct patch_tap {
@@ -59,6 +62,13 @@ static void patch_walk(const patch *g, int64_t first, int64_t count, patch_cell 
     }
 }
 
+/* Parts of the sums that are added up in registers one after the other: taps, or parts of a deep one. */
+typedef struct patch_group {
+    int64_t parts, K[PATCH_GROUP], packed[PATCH_GROUP]; /* packed: where the part begins in a panel */
+    const float *row[PATCH_GROUP][PATCH_CELLS];
+    bool load, last; /* begin with what the destination holds; finish */
+} patch_group;
+
 /* Where the cells read for a tap; the last one repeats until the tile is full. */
 static void patch_point(const patch *g, const patch_cell *cell, int64_t count, const patch_tap *t, int64_t k, const float **row)
 {
@@ -100,39 +110,61 @@ INLINE vf patch_finish(const patch *g, vf sum, vf shift, const float *residual, 
     return g->relu ? v_max(v_zero(), sum) : sum;
 }
 
-typedef struct patch_place {
-    int64_t column, K;
-    bool load, last; /* begin with what the destination holds; finish */
-} patch_place;
-
-static void patch_tile(const patch *g, const float *const *row, const patch_cell *cell, int64_t rows, const float *panel,
-                       const patch_place *p)
+/* Rows n .. of the group's cells in the columns of a panel. */
+static void patch_tile(const patch *g, const patch_group *group, const patch_cell *cell, int64_t n, int64_t rows,
+                       const float *panel, int64_t column)
 {
-    const int64_t lanes = g->N - p->column;
+    const int64_t lanes = g->N - column;
     vf sum[TILE_ROWS][2];
     for (int i = 0; i < TILE_ROWS; i++) {
         sum[i][0] = sum[i][1] = v_zero();
     }
-    if (p->load) {
+    if (group->load) {
         for (int i = 0; i < TILE_ROWS; i++) {
-            const float *from = g->dst + cell[minimum(i, rows - 1)].dst + p->column;
+            const float *from = g->dst + cell[n + minimum(i, rows - 1)].dst + column;
             sum[i][0] = v_load_n(from, lanes);
             sum[i][1] = lanes > VW ? v_load_n(from + VW, lanes - VW) : v_zero();
         }
     }
-    patch_products(row, panel, p->K, sum);
-    const bool finish = p->last && (g->shift || g->residual || g->relu);
+    for (int64_t part = 0; part < group->parts; part++) {
+        patch_products(group->row[part] + n, panel + group->packed[part], group->K[part], sum);
+    }
+    const bool finish = group->last && (g->shift || g->residual || g->relu);
     for (int64_t half = 0; half < 2 && lanes > half * VW; half++) {
-        const int64_t c = p->column + half * VW, n = lanes - half * VW;
-        const vf shift = finish && g->shift ? v_load_n(g->shift + c, n) : v_zero();
+        const int64_t c = column + half * VW, some = lanes - half * VW;
+        const vf shift = finish && g->shift ? v_load_n(g->shift + c, some) : v_zero();
         for (int i = 0; i < TILE_ROWS; i++) {
             if (i < rows) {
-                const float *residual = g->residual ? g->residual + cell[i].dst + c : NULL;
-                v_store_n(g->dst + cell[i].dst + c, finish ? patch_finish(g, sum[i][half], shift, residual, n) : sum[i][half],
-                          n);
+                const int64_t at = cell[n + i].dst + c;
+                const float *residual = g->residual ? g->residual + at : NULL;
+                v_store_n(g->dst + at, finish ? patch_finish(g, sum[i][half], shift, residual, some) : sum[i][half], some);
             }
         }
     }
+}
+
+/* The parts from (tap, depth) on that make a group; moves on behind them. */
+static void patch_next(const patch *g, const patch_cell *cell, int64_t count, int32_t *tap, int64_t *k, patch_group *group)
+{
+    int64_t total = 0;
+    group->load = g->add || *tap > 0 || *k > 0;
+    group->parts = 0;
+    while (*tap < g->taps && group->parts < PATCH_GROUP) {
+        const int64_t K = minimum(PATCH_DEPTH, g->depth - *k);
+        if (total > 0 && total + K > PATCH_DEPTH) {
+            break;
+        }
+        patch_point(g, cell, count, &g->tap[*tap], *k, group->row[group->parts]);
+        group->K[group->parts] = K;
+        group->packed[group->parts++] = (g->tap[*tap].packed * g->depth + *k) * TILE_COLUMNS;
+        total += K;
+        *k += K;
+        if (*k == g->depth) {
+            *k = 0;
+            (*tap)++;
+        }
+    }
+    group->last = *tap == g->taps;
 }
 
 static void patch_piece(void *arg, int64_t piece)
@@ -143,20 +175,16 @@ static void patch_piece(void *arg, int64_t piece)
     const int64_t p_begin = piece % job->panel_pieces * job->panels_each;
     const int64_t p_end = minimum(p_begin + job->panels_each, job->panels);
     patch_cell cell[PATCH_CELLS];
-    const float *row[PATCH_CELLS];
+    patch_group group;
+    int32_t tap = 0;
+    int64_t k = 0;
     patch_walk(g, first, count, cell);
-    for (int32_t t = 0; t < g->taps; t++) {
-        for (int64_t k = 0; k < g->depth; k += PATCH_DEPTH) {
-            patch_point(g, cell, count, &g->tap[t], k, row);
-            patch_place place = {.K = minimum(PATCH_DEPTH, g->depth - k),
-                                 .load = g->add || t > 0 || k > 0,
-                                 .last = t == g->taps - 1 && k + PATCH_DEPTH >= g->depth};
-            for (int64_t p = p_begin; p < p_end; p++) {
-                const float *panel = g->packed + ((p * g->packed_taps + g->tap[t].packed) * g->depth + k) * TILE_COLUMNS;
-                place.column = p * TILE_COLUMNS;
-                for (int64_t n = 0; n < count; n += TILE_ROWS) {
-                    patch_tile(g, row + n, cell + n, minimum(TILE_ROWS, count - n), panel, &place);
-                }
+    while (tap < g->taps) {
+        patch_next(g, cell, count, &tap, &k, &group);
+        for (int64_t p = p_begin; p < p_end; p++) {
+            const float *panel = g->packed + p * g->packed_taps * g->depth * TILE_COLUMNS;
+            for (int64_t n = 0; n < count; n += TILE_ROWS) {
+                patch_tile(g, &group, cell, n, minimum(TILE_ROWS, count - n), panel, p * TILE_COLUMNS);
             }
         }
     }
@@ -191,11 +219,12 @@ static void patch_run(dd_exec *exec, const patch *g)
         cpu_parallel_for(exec->threads, cpu_pieces(job.cells, PATCH_CELLS), patch_empty_piece, &job);
         return;
     }
-    job.cells_each = PATCH_CELLS;
+    const bool heavy = job.panels * TILE_COLUMNS * g->taps * g->depth > PATCH_HEAVY;
+    job.cells_each = heavy ? PATCH_CELLS : PATCH_CELLS / 2;
     job.panels_each = minimum(job.panels, 8 * 32 / TILE_COLUMNS);
     while (cpu_pieces(job.cells, job.cells_each) * cpu_pieces(job.panels, job.panels_each) < PATCH_PIECES &&
-           (job.cells_each > PATCH_CELLS / 4 || job.panels_each > 1)) {
-        if (job.panels_each > 2 || job.cells_each == PATCH_CELLS / 4) {
+           (job.cells_each > PATCH_CELLS / 8 || job.panels_each > 1)) {
+        if (job.panels_each > 2 || job.cells_each == PATCH_CELLS / 8) {
             job.panels_each = (job.panels_each + 1) / 2;
         } else {
             job.cells_each /= 2;
@@ -280,9 +309,11 @@ static void pack_by_output(void *arg, int64_t piece)
                 }
             }
             v_transpose(row);
+            int64_t input = f / v->area, tap = f % v->area;
             for (int64_t i = 0; i < minimum(VW, end - f); i++) {
-                const int64_t input = (f + i) / v->area, tap = (f + i) % v->area;
                 v_store(v->packed + (((panel * v->area + tap) * v->inputs + input) * 2 + half) * VW, row[i]);
+                input += tap == v->area - 1;
+                tap = tap == v->area - 1 ? 0 : tap + 1;
             }
         }
     }
