@@ -5,6 +5,7 @@
 #define DDI_CPU_DENSE_H
 
 #include "backend/cpu/outer.inc.h"
+#include "backend/cpu/simd_wide.h"
 
 #define COLUMN_ROWS 128 /* of a piece of column sums */
 #define NARROW_INPUT 16 /* convolutions of as many channels read a row of the kernel at once */
@@ -88,38 +89,70 @@ typedef struct weight_grad {
     int64_t inputs, area; /* column n of tap t is place t * N + n of [area][inputs] */
 } weight_grad;
 
+/* Adds scale * sum to g_w at a place; returns the products of w with the sums. The sum is 0 beyond `lanes`. */
+INLINE vd weight_grad_put(const weight_grad *v, int64_t at, vf sum, vf scale, int64_t lanes)
+{
+    if (v->g_w) {
+        float *to = v->g_w + at;
+        v_store_n(to, v_add(v_load_n(to, lanes), v_mul(scale, sum)), lanes);
+    }
+    return v->g_scale ? vd_mul(vd_from(v_load_n(v->w + at, lanes)), vd_from(sum)) : vd_zero();
+}
+
+/* One tap, or taps whose columns are inputs: sums [tap][input] become [input][tap], VW of each at a time. */
+static vd weight_grad_taps(const weight_grad *v, int64_t m, vf scale)
+{
+    vd by_scale = vd_zero();
+    for (int64_t c = 0; c < v->inputs; c += VW) {
+        const int64_t first = (m * v->inputs + c) * v->area, inputs = minimum(VW, v->inputs - c);
+        for (int64_t tap = 0; tap < v->area; tap += VW) {
+            vf row[VW];
+            for (int64_t t = 0; t < VW; t++) {
+                row[t] = tap + t < v->area ? outer_sum(v->o, m, tap + t, c) : v_zero();
+            }
+            if (v->area == 1) {
+                by_scale = vd_add(by_scale, weight_grad_put(v, first, row[0], scale, inputs));
+                continue;
+            }
+            v_transpose(row);
+            for (int64_t i = 0; i < inputs; i++) {
+                const vd part = weight_grad_put(v, first + i * v->area + tap, row[i], scale, v->area - tap);
+                by_scale = vd_add(by_scale, part);
+            }
+        }
+    }
+    return by_scale;
+}
+
+/* Taps that are rows of a kernel: column n is input n % inputs. */
+static double weight_grad_narrow(const weight_grad *v, int64_t m, float scale)
+{
+    const outer_job *o = v->o;
+    double by_scale = 0;
+    for (int64_t tap = 0; tap < o->map->taps; tap++) {
+        for (int64_t n = 0; n < o->N; n += VW) {
+            float sum[VW];
+            v_store(sum, outer_sum(o, m, tap, n));
+            for (int64_t i = 0; i < minimum(VW, o->N - n); i++) {
+                const int64_t place = tap * o->N + n + i;
+                const int64_t at = (m * v->inputs + place % v->inputs) * v->area + place / v->inputs;
+                if (v->g_w) {
+                    v->g_w[at] += scale * sum[i];
+                }
+                by_scale += v->g_scale ? (double)v->w[at] * (double)sum[i] : 0;
+            }
+        }
+    }
+    return by_scale;
+}
+
 /* The row of output m. */
 static void weight_grad_row(void *arg, int64_t m)
 {
     const weight_grad *v = arg;
-    const outer_job *o = v->o;
-    const int64_t first = m * v->inputs * v->area;
-    const vf scale = v_set(v->scale ? v->scale[m] : 1);
-    double by_scale = 0;
-    for (int64_t tap = 0; tap < o->map->taps; tap++) {
-        for (int64_t n = 0; n < o->N; n += VW) {
-            const vf sum = outer_sum(o, m, tap, n);
-            const int64_t lanes = minimum(VW, o->N - n), place = tap * o->N + n;
-            if (v->area == 1 && !v->g_scale) {
-                float *to = v->g_w + first + n;
-                v_store_n(to, v_add(v_load_n(to, lanes), v_mul(scale, sum)), lanes);
-                continue;
-            }
-            float plain[VW], scaled[VW];
-            v_store(plain, sum);
-            v_store(scaled, v_mul(scale, sum));
-            int64_t t = place / v->inputs, c = place % v->inputs;
-            for (int64_t i = 0; i < lanes; i++) {
-                const int64_t at = first + c * v->area + t;
-                if (v->g_w) {
-                    v->g_w[at] += scaled[i];
-                }
-                by_scale += v->g_scale ? (double)v->w[at] * (double)plain[i] : 0;
-                t += c == v->inputs - 1;
-                c = c == v->inputs - 1 ? 0 : c + 1;
-            }
-        }
-    }
+    const float scale = v->scale ? v->scale[m] : 1;
+    const double by_scale =
+        v->o->N == v->inputs ? vd_sum(weight_grad_taps(v, m, v_set(scale))) : weight_grad_narrow(v, m, scale);
     if (v->g_scale) {
         v->g_scale[m] += (float)by_scale;
     }

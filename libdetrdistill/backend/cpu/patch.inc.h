@@ -9,8 +9,7 @@
 
 #define PATCH_KERNEL 16 /* wider kernels are left to the reference */
 #define PATCH_DEPTH 256 /* of a tap at a time: a panel's part stays in the first cache */
-#define PATCH_CELLS 192 /* rows of a piece of a heavy weight, half of it of others: what they read stays in the second cache   \
-                         */
+#define PATCH_CELLS 192 /* of a piece of a heavy weight, half of it of others: what they read stays in the second cache */
 #define PATCH_HEAVY (512 << 10) /* elements of a weight that does not stay there beside them */
 #define PATCH_GROUP 8           /* parts of a sum at a time */
 #define PATCH_PIECES 32         /* wanted at least, so that threads end together */
@@ -319,22 +318,27 @@ static void pack_by_output(void *arg, int64_t piece)
     }
 }
 
-/* packed[panel of inputs][tap][output][input] */
+/* packed[panel of inputs][tap][output][input]: VW inputs and up to VW of their taps at a time. */
 static void pack_by_input(void *arg, int64_t o)
 {
     const packing *v = arg;
     const vf scale = v_set(v->scale ? v->scale[o] : 1);
     for (int64_t c = 0; c < panel_count(v->inputs) * TILE_COLUMNS; c += VW) {
-        const int64_t panel = c / TILE_COLUMNS, within = c % TILE_COLUMNS, lanes = v->inputs - c;
-        for (int64_t tap = 0; tap < v->area; tap++) {
-            const float *from = v->w + (o * v->inputs + c) * v->area + tap;
-            float some[VW] = {0};
-            for (int64_t i = 0; v->area > 1 && i < minimum(VW, lanes); i++) {
-                some[i] = from[i * v->area];
+        const float *from = v->w + (o * v->inputs + c) * v->area;
+        float *to = v->packed + (c / TILE_COLUMNS * v->area * v->outputs + o) * TILE_COLUMNS + c % TILE_COLUMNS;
+        for (int64_t tap = 0; tap < v->area; tap += VW) {
+            vf row[VW];
+            if (v->area == 1) {
+                row[0] = c < v->inputs ? v_load_n(from, v->inputs - c) : v_zero();
+            } else {
+                for (int64_t i = 0; i < VW; i++) {
+                    row[i] = c + i < v->inputs ? v_load_n(from + i * v->area + tap, v->area - tap) : v_zero();
+                }
+                v_transpose(row);
             }
-            const vf w = v->area > 1 ? v_load(some) : lanes > 0 ? v_load_n(from, lanes) : v_zero();
-            float *to = v->packed + ((panel * v->area + tap) * v->outputs + o) * TILE_COLUMNS + within;
-            v_store(to, v_rounded(v_mul(w, scale), v->round));
+            for (int64_t t = 0; t < minimum(VW, v->area - tap); t++) {
+                v_store(to + (tap + t) * v->outputs * TILE_COLUMNS, v_rounded(v_mul(row[t], scale), v->round));
+            }
         }
     }
 }
