@@ -18,11 +18,13 @@ static array *sum_of_terms(test_case *c, const char *name, size_t offset, int64_
     return a;
 }
 
-/* Of `terms` products each; what was there and what is added at the end are rounded, too. */
-static void finish_scale(const array *a, double terms)
+/* Of `terms` products each; what was there and what is added at the end are rounded, too. With bf16 a factor below 2^-126 may
+ * count as 0; the other one is below 16 (two below 4, or a scaled one). */
+static void finish_scale(const array *a, double terms, int32_t compute)
 {
+    const double lost = compute == DD_COMPUTE_BF16 ? terms * 16 * 0x1p-126 / EPS : 0;
     for (int64_t k = 0; a && k < a->count; k++) {
-        a->scale[k] = a->scale[k] * (4 + sqrt(terms)) + 4 * (double)(a->use == UPDATED ? absolute(a, k) : 0);
+        a->scale[k] = a->scale[k] * (4 + sqrt(terms)) + 4 * (double)(a->use == UPDATED ? absolute(a, k) : 0) + lost;
     }
 }
 
@@ -50,7 +52,7 @@ static array *linear_inputs(test_case *c, random_state *r, int64_t i, array **w)
     op->ldx = op->K + (i % 4 == 1 ? 3 : 0);
     op->ldy = op->N + (i % 4 == 2 ? 5 : 0);
     op->relu = (int32_t)(i / 2 % 2);
-    op->compute = i % 7 == 2 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
+    op->compute = (i + i / 10) % 5 < 3 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
     array *x = REAL_IN(dd_op_linear, x, op->rows * op->ldx);
     fill_values(x, r, values_of(i));
     *w = REAL_IN(dd_op_linear, w, (int64_t)op->N * op->K);
@@ -76,7 +78,7 @@ void linear_case(test_case *c, random_state *r, int64_t i)
         }
         y->scale[row * op->ldy + n] += bias ? (double)absolute(bias, n) : 0;
     }
-    finish_scale(y, op->K);
+    finish_scale(y, op->K, op->compute);
 }
 
 void linear_grad_case(test_case *c, random_state *r, int64_t i)
@@ -112,9 +114,9 @@ void linear_grad_case(test_case *c, random_state *r, int64_t i)
             g_bias->scale[n] += slope;
         }
     }
-    finish_scale(g_x, op->N);
-    finish_scale(g_w, (double)op->rows);
-    finish_scale(g_bias, (double)op->rows);
+    finish_scale(g_x, op->N, op->compute);
+    finish_scale(g_w, (double)op->rows, op->compute);
+    finish_scale(g_bias, (double)op->rows, op->compute);
 }
 
 /* ---- convolution ---- */
@@ -136,11 +138,12 @@ static void conv_shape(dd_op_conv *op, random_state *r, int64_t i)
     op->H = (int32_t)some(r, long_map ? 60 : 16);
     op->W = long_map ? 60 : (int32_t)some(r, 16);
     op->Cin = (int32_t)some(r, long_map ? 10 : i % 9 == 5 ? 300 : 40);
+    op->compute = (i + i / 10) % 5 < 3 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
+    op->Cin += op->compute == DD_COMPUTE_BF16 && i % 4 ? 17 : 0; /* few channels take another way */
     op->Cout = (int32_t)some(r, long_map ? 20 : i % 9 == 5 ? 20 : 50);
     op->OH = conv_size(op->H, op);
     op->OW = conv_size(op->W, op);
     op->relu = (int32_t)(i / 3 % 2);
-    op->compute = i % 7 == 2 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
 }
 
 static array *conv_inputs(test_case *c, random_state *r, int64_t i, array **w, array **scale)
@@ -211,7 +214,7 @@ void conv_case(test_case *c, random_state *r, int64_t i)
     for (int64_t k = 0; k < outputs; k++) {
         y->scale[k] += (shift ? (double)absolute(shift, k % op->Cout) : 0) + (residual ? (double)absolute(residual, k) : 0);
     }
-    finish_scale(y, (double)op->Cin * op->kernel * op->kernel);
+    finish_scale(y, (double)op->Cin * op->kernel * op->kernel, op->compute);
 }
 
 typedef struct conv_out {
@@ -268,8 +271,8 @@ void conv_grad_case(test_case *c, random_state *r, int64_t i)
     }
     conv_grad_scales(op, x, w, scale, g, &out);
     const double cells = (double)op->B * op->OH * op->OW;
-    finish_scale(out.g_x, (double)op->Cout * op->kernel * op->kernel);
-    finish_scale(out.g_w, cells);
-    finish_scale(out.g_scale, cells);
-    finish_scale(out.g_shift, cells);
+    finish_scale(out.g_x, (double)op->Cout * op->kernel * op->kernel, op->compute);
+    finish_scale(out.g_w, cells, op->compute);
+    finish_scale(out.g_scale, cells, op->compute);
+    finish_scale(out.g_shift, cells, op->compute);
 }

@@ -314,7 +314,8 @@ typedef struct dd_op_cross_entropy {
  * Gradients of activations are written, or added to what is there where their bit of `add` is set (bit 0: the first g_ field
  * listed, and so on); gradients of parameters (marked +=) are always added to. NULL: not wanted. g_y may be overwritten. */
 
-/* How products are formed: in the kernel's real type, or with both factors rounded to bf16 (nearest even) and sums in f32. */
+/* How products are formed: in the kernel's real type, or with both factors rounded to bf16 (nearest even; those below 2^-126
+ * may count as 0) and sums in f32. */
 enum { DD_COMPUTE_FULL = 0, DD_COMPUTE_BF16 = 1 };
 
 /* Dropout of element i: kept, times 1/(1-rate), where the 24-bit uniform number i of the Philox stream (seed, step, stream) is

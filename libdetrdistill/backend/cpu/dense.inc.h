@@ -188,18 +188,28 @@ static patch linear_rows(const float *x, int64_t ldx, int64_t depth, float *y, i
                    .images = 1,
                    .rows = 1,
                    .columns = rows,
-                   .N = N,
-                   .packed_taps = 1};
+                   .N = N};
 }
+
+static packing linear_weight(const dd_op_linear *op)
+{
+    return (packing){.w = op->w, .outputs = op->N, .inputs = op->K, .area = 1, .round = op->compute == DD_COMPUTE_BF16};
+}
+
+#if PATCH_PAIRS
+int32_t KERNEL(linear_accepts)(const void *args)
+{
+    return ((const dd_op_linear *)args)->compute == DD_COMPUTE_BF16 && __builtin_cpu_supports("avx512bf16");
+}
+#endif
 
 dd_status KERNEL(linear)(dd_exec *exec, const void *args)
 {
     const dd_op_linear *op = args;
-    const bool round = op->compute == DD_COMPUTE_BF16;
-    const float *x = round ? rounded_copy(exec, op->x, op->rows, op->K, op->ldx) : op->x;
-    patch g = linear_rows(x, round ? op->K : op->ldx, op->K, op->y, op->ldy, op->N, op->rows);
-    g.packed = pack_weight(exec, (packing){.w = op->w, .outputs = op->N, .inputs = op->K, .area = 1, .round = round}, false);
-    if (!g.packed || (round && !x)) {
+    int64_t row = op->ldx;
+    const float *x = patch_factors(exec, op->x, op->rows, op->K, &row, op->compute == DD_COMPUTE_BF16);
+    patch g = linear_rows(x, row, PATCH_UNITS(op->K), op->y, op->ldy, op->N, op->rows);
+    if (!pack_weight(exec, linear_weight(op), false, &g) || (op->compute == DD_COMPUTE_BF16 && !x)) {
         return DD_ERR_NOMEM;
     }
     g.shift = op->bias;
@@ -208,23 +218,36 @@ dd_status KERNEL(linear)(dd_exec *exec, const void *args)
     return DD_OK;
 }
 
-static dd_status linear_weight_grad(dd_exec *exec, const dd_op_linear *op, const float *g_y, int64_t ldg)
+static dd_status linear_weight_grad(dd_exec *exec, const dd_op_linear *op)
 {
     const bool round = op->compute == DD_COMPUTE_BF16;
     const float *x = round ? rounded_copy(exec, op->x, op->rows, op->K, op->ldx) : op->x;
-    if (round && !x) {
+    const float *g_y = round ? rounded_copy(exec, op->g_y, op->rows, op->N, op->ldy) : op->g_y;
+    if (round && (!x || !g_y)) {
         return DD_ERR_NOMEM;
     }
     const patch map = linear_rows(x, round ? op->K : op->ldx, op->K, NULL, 0, 0, op->rows);
-    outer_job o = {.map = &map, .g = g_y, .g_cell = ldg, .M = op->N, .N = op->K};
+    outer_job o = {.map = &map, .g = g_y, .g_cell = round ? op->N : op->ldy, .M = op->N, .N = op->K};
     weight_grad v = {.g_w = op->g_w, .inputs = op->K, .area = 1};
     return weight_grad_run(exec, &o, &v);
+}
+
+static dd_status linear_input_grad(dd_exec *exec, const dd_op_linear *op)
+{
+    int64_t row = op->ldy;
+    const float *g_y = patch_factors(exec, op->g_y, op->rows, op->N, &row, op->compute == DD_COMPUTE_BF16);
+    patch g = linear_rows(g_y, row, PATCH_UNITS(op->N), op->g_x, op->ldx, op->K, op->rows);
+    if (!g_y || !pack_weight(exec, linear_weight(op), true, &g)) {
+        return DD_ERR_NOMEM;
+    }
+    g.add = op->add & 1;
+    patch_run(exec, &g);
+    return DD_OK;
 }
 
 dd_status KERNEL(linear_grad)(dd_exec *exec, const void *args)
 {
     const dd_op_linear *op = args;
-    const bool round = op->compute == DD_COMPUTE_BF16;
     if (op->rows == 0) {
         return DD_OK;
     }
@@ -233,28 +256,26 @@ dd_status KERNEL(linear_grad)(dd_exec *exec, const void *args)
     if (!column_run(exec, &columns)) {
         return DD_ERR_NOMEM;
     }
-    const float *g_y = round ? rounded_copy(exec, op->g_y, op->rows, op->N, op->ldy) : op->g_y;
-    const int64_t ldg = round ? op->N : op->ldy;
-    if (round && !g_y) {
-        return DD_ERR_NOMEM;
-    }
-    if (op->g_x) {
-        patch g = linear_rows(g_y, ldg, op->N, op->g_x, op->ldx, op->K, op->rows);
-        g.packed = pack_weight(exec, (packing){.w = op->w, .outputs = op->N, .inputs = op->K, .area = 1, .round = round}, true);
-        if (!g.packed) {
-            return DD_ERR_NOMEM;
-        }
-        g.add = op->add & 1;
-        patch_run(exec, &g);
-    }
-    return op->g_w && op->N > 0 && op->K > 0 ? linear_weight_grad(exec, op, g_y, ldg) : DD_OK;
+    const dd_status status = op->g_x ? linear_input_grad(exec, op) : DD_OK;
+    return status == DD_OK && op->g_w && op->N > 0 && op->K > 0 ? linear_weight_grad(exec, op) : status;
 }
 
 /* ---- Convolution */
 
+static bool conv_is_narrow(const dd_op_conv *op)
+{
+    return op->Cin <= NARROW_INPUT && op->kernel > 1;
+}
+
 int32_t KERNEL(conv_accepts)(const void *args)
 {
-    return ((const dd_op_conv *)args)->kernel <= PATCH_KERNEL;
+    const dd_op_conv *op = args;
+#if PATCH_PAIRS
+    if (op->compute != DD_COMPUTE_BF16 || conv_is_narrow(op) || !__builtin_cpu_supports("avx512bf16")) {
+        return 0;
+    }
+#endif
+    return op->kernel <= PATCH_KERNEL;
 }
 
 typedef struct pad_job {
@@ -281,37 +302,40 @@ static void pad_row(void *arg, int64_t i)
     memset(to + edge + inner, 0, (size_t)edge * sizeof *to);
 }
 
-/* What the outputs read of x. Where a cell is narrow, x is padded and a row of the kernel is one tap, for its cells follow one
- * another. False: out of memory. */
-static bool conv_source(dd_exec *exec, const dd_op_conv *op, patch *g, patch_tap *tap)
+/* What the outputs read of x, in rows as products take them, or plain ones (rounded to bf16 where that is asked for). Where a
+ * cell is narrow, x is padded and a row of the kernel is one tap, for its cells follow one another. False: out of memory. */
+static bool conv_source(dd_exec *exec, const dd_op_conv *op, bool plain, patch *g, patch_tap *tap)
 {
-    const bool narrow = op->Cin <= NARROW_INPUT && op->kernel > 1;
+    const bool narrow = conv_is_narrow(op), round = op->compute == DD_COMPUTE_BF16;
     const int64_t edge = narrow ? 2 * (int64_t)op->pad : 0, width = op->W + edge, height = op->H + edge;
+    const int64_t cells = (int64_t)op->B * op->H * op->W;
     const float *x = op->x;
+    int64_t row = op->Cin;
     if (narrow) {
         pad_job job = {op, exec->scratch(exec, (size_t)(op->B * height * width * op->Cin + 1) * sizeof *job.y)};
         if (job.y) {
             cpu_parallel_for(exec->threads, op->B * height, pad_row, &job);
         }
         x = job.y;
-    } else if (op->compute == DD_COMPUTE_BF16) {
-        x = rounded_copy(exec, x, (int64_t)op->B * op->H * op->W, op->Cin, op->Cin);
+    } else if (plain) {
+        x = round ? rounded_copy(exec, x, cells, op->Cin, op->Cin) : x;
+    } else {
+        x = patch_factors(exec, x, cells, op->Cin, &row, round);
     }
     const int32_t across = narrow ? 1 : op->kernel, pad = narrow ? 0 : op->pad;
     for (int32_t k = 0; k < op->kernel * across; k++) {
         tap[k] = (patch_tap){k / across - pad, k % across - pad, k};
     }
     *g = (patch){.src = x,
-                 .src_image = height * width * op->Cin,
-                 .src_row = width * op->Cin,
-                 .src_cell = op->Cin,
+                 .src_image = height * width * row,
+                 .src_row = width * row,
+                 .src_cell = row,
                  .height = height,
                  .width = width,
                  .step = op->stride,
-                 .depth = narrow ? (int64_t)op->kernel * op->Cin : op->Cin,
+                 .depth = narrow ? (int64_t)op->kernel * op->Cin : row,
                  .tap = tap,
                  .taps = op->kernel * across,
-                 .packed_taps = op->kernel * across,
                  .images = op->B,
                  .rows = op->OH > 0 ? op->OH : 0,
                  .columns = op->OW > 0 ? op->OW : 0};
@@ -333,9 +357,7 @@ dd_status KERNEL(conv)(dd_exec *exec, const void *args)
     const dd_op_conv *op = args;
     patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
     patch g;
-    const bool good = conv_source(exec, op, &g, tap);
-    g.packed = good ? pack_weight(exec, conv_weight(op), false) : NULL;
-    if (!g.packed) {
+    if (!conv_source(exec, op, false, &g, tap) || !pack_weight(exec, conv_weight(op), false, &g)) {
         return DD_ERR_NOMEM;
     }
     g.N = op->Cout;
@@ -371,26 +393,26 @@ static void conv_input_phase(dd_exec *exec, const dd_op_conv *op, patch *g, int3
     }
 }
 
-static dd_status conv_input_grad(dd_exec *exec, const dd_op_conv *op, const float *g_y)
+static dd_status conv_input_grad(dd_exec *exec, const dd_op_conv *op)
 {
     const int64_t OH = op->OH > 0 ? op->OH : 0, OW = op->OW > 0 ? op->OW : 0;
+    int64_t row = op->Cout;
+    const float *g_y = patch_factors(exec, op->g_y, op->B * OH * OW, op->Cout, &row, op->compute == DD_COMPUTE_BF16);
     patch g = {.src = g_y,
-               .src_image = OH * OW * op->Cout,
-               .src_row = OW * op->Cout,
-               .src_cell = op->Cout,
+               .src_image = OH * OW * row,
+               .src_row = OW * row,
+               .src_cell = row,
                .height = OH,
                .width = OW,
                .step = 1,
-               .depth = op->Cout,
-               .packed_taps = (int64_t)op->kernel * op->kernel,
+               .depth = row,
                .add = op->add & 1,
                .dst_image = (int64_t)op->H * op->W * op->Cin,
                .dst_row = (int64_t)op->stride * op->W * op->Cin,
                .dst_cell = (int64_t)op->stride * op->Cin,
                .images = op->B,
                .N = op->Cin};
-    g.packed = pack_weight(exec, conv_weight(op), true);
-    if (!g.packed) {
+    if (!g_y || !pack_weight(exec, conv_weight(op), true, &g)) {
         return DD_ERR_NOMEM;
     }
     for (int32_t h = 0; h < op->stride; h++) {
@@ -401,11 +423,13 @@ static dd_status conv_input_grad(dd_exec *exec, const dd_op_conv *op, const floa
     return DD_OK;
 }
 
-static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, const float *g_y)
+static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, int64_t cells)
 {
     patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
     patch map;
-    if (!conv_source(exec, op, &map, tap)) {
+    const bool round = op->compute == DD_COMPUTE_BF16;
+    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
+    if (!g_y || !conv_source(exec, op, true, &map, tap)) {
         return DD_ERR_NOMEM;
     }
     outer_job o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
@@ -427,16 +451,11 @@ dd_status KERNEL(conv_grad)(dd_exec *exec, const void *args)
     if (!column_run(exec, &columns)) {
         return DD_ERR_NOMEM;
     }
-    const bool round = op->compute == DD_COMPUTE_BF16;
-    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
-    if (round && !g_y) {
-        return DD_ERR_NOMEM;
-    }
-    const dd_status status = op->g_x ? conv_input_grad(exec, op, g_y) : DD_OK;
+    const dd_status status = op->g_x ? conv_input_grad(exec, op) : DD_OK;
     if (status != DD_OK || !(op->g_w || op->g_scale) || cells == 0 || op->Cin == 0 || op->Cout == 0) {
         return status;
     }
-    return conv_weight_grad(exec, op, g_y);
+    return conv_weight_grad(exec, op, cells);
 }
 
 #endif

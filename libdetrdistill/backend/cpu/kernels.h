@@ -58,6 +58,13 @@
     X(maxpool, maxpool_accepts)                                                                                                \
     X(maxpool_grad, maxpool_accepts)
 
+/* Those that products of bf16 have a kernel of their own for, on AVX-512 with BF16. */
+#define CPU_BF16_KERNELS(X)                                                                                                    \
+    X(linear, linear_accepts)                                                                                                  \
+    X(linear_grad, linear_accepts)                                                                                             \
+    X(conv, conv_accepts)                                                                                                      \
+    X(conv_grad, conv_accepts)
+
 #define DECLARE(name)                                                                                                          \
     dd_status cpu_avx512_##name(dd_exec *exec, const void *args);                                                              \
     dd_status cpu_avx2_##name(dd_exec *exec, const void *args);
@@ -67,6 +74,12 @@ CPU_CHOOSY_KERNELS(DECLARE_CHOOSY)
 #undef DECLARE_CHOOSY
 #undef DECLARE
 
+#define DECLARE_BF16(name, test) dd_status cpu_avx512_bf16_##name(dd_exec *exec, const void *args);
+CPU_BF16_KERNELS(DECLARE_BF16)
+#undef DECLARE_BF16
+
+int32_t cpu_avx512_bf16_linear_accepts(const void *args);
+int32_t cpu_avx512_bf16_conv_accepts(const void *args);
 int32_t cpu_avx512_conv_accepts(const void *args);
 int32_t cpu_avx2_conv_accepts(const void *args);
 int32_t cpu_avx512_maxpool_accepts(const void *args);

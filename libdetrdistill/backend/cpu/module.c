@@ -94,6 +94,8 @@ static dd_status cpu_sync(void *device, void *stream)
 #define ROW_AVX2(name) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX2, 0, "avx2", cpu_avx2_##name, NULL},
 #define CHOOSY_AVX512(name, test)                                                                                              \
     {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX512, 0, "avx512", cpu_avx512_##name, cpu_avx512_##test},
+#define ROW_BF16(name, test)                                                                                                   \
+    {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX512, 0, "avx512-bf16", cpu_avx512_bf16_##name, cpu_avx512_bf16_##test},
 #define CHOOSY_AVX2(name, test) {DD_OPERATOR_##name, DD_F32, DD_ISA_AVX2, 0, "avx2", cpu_avx2_##name, cpu_avx2_##test},
 /* As measured (tests/bench/kernels_bench.c): oneDNN before our own AVX-512 products, OpenBLAS, which chooses its instructions
  * by itself and is slower than both, before our AVX2 ones. */
@@ -101,9 +103,12 @@ static const dd_kernel kernels[] = {
 #if CPU_HAVE_ONEDNN
     {DD_OPERATOR_matmul, DD_F32, DD_ISA_AVX512, 0, "onednn", cpu_onednn_matmul, cpu_onednn_accepts},
 #endif
-    CPU_KERNELS(ROW_AVX512) CPU_CHOOSY_KERNELS(CHOOSY_AVX512)
+#if CPU_HAVE_BF16
+    CPU_BF16_KERNELS(ROW_BF16)
+#endif
+        CPU_KERNELS(ROW_AVX512) CPU_CHOOSY_KERNELS(CHOOSY_AVX512)
 #if CPU_HAVE_OPENBLAS
-        {DD_OPERATOR_matmul, DD_F32, DD_ISA_AVX2, 0, "openblas", cpu_openblas_matmul_f32, NULL},
+            {DD_OPERATOR_matmul, DD_F32, DD_ISA_AVX2, 0, "openblas", cpu_openblas_matmul_f32, NULL},
     {DD_OPERATOR_matmul, DD_F64, DD_ISA_AVX2, 0, "openblas", cpu_openblas_matmul_f64, NULL},
 #endif
     CPU_KERNELS(ROW_AVX2) CPU_CHOOSY_KERNELS(CHOOSY_AVX2)};

@@ -14,6 +14,25 @@
 #define PATCH_GROUP 8           /* parts of a sum at a time */
 #define PATCH_PIECES 32         /* wanted at least, so that threads end together */
 
+/* Products of bf16, where the processor has them, take two numbers of a row at once: `depth`, strides and places of the source
+ * then count pairs, which lie in a float's place, the last one filled up with 0. */
+#if defined(__AVX512BF16__)
+#define PATCH_PAIRS 1
+#else
+#define PATCH_PAIRS 0
+#endif
+#define PATCH_UNITS(count) (PATCH_PAIRS ? ((count) + 1) / 2 : (count))
+
+/* a b + c */
+INLINE vf patch_product(vf a, vf b, vf c)
+{
+#if PATCH_PAIRS
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+#else
+    return v_fma(a, b, c);
+#endif
+}
+
 /* Source cell (i*step + up, j*step + left), for one tap; `packed` is the weight's. */
 typedef struct patch_tap {
     int32_t up, left, packed;
@@ -28,8 +47,8 @@ typedef struct patch {
     bool add, relu;
     float *dst;
     int64_t dst_image, dst_row, dst_cell, images, rows, columns, N;
-    const float *packed;           /* [panels][packed taps][depth][TILE_COLUMNS] */
-    int64_t packed_taps;           /* of a panel */
+    const float *packed; /* [panels][packed taps][depth][TILE_COLUMNS], panels panel_stride apart */
+    int64_t panel_stride;
     const float *shift, *residual; /* [N]; as dst; or NULL */
 } patch;
 
@@ -93,8 +112,8 @@ INLINE void patch_products(const float *const *row, const float *panel, int64_t 
         const vf b0 = v_load(panel + k * TILE_COLUMNS), b1 = v_load(panel + k * TILE_COLUMNS + VW);
         for (int i = 0; i < TILE_ROWS; i++) {
             const vf x = v_set(at[i][k]);
-            sum[i][0] = v_fma(x, b0, sum[i][0]);
-            sum[i][1] = v_fma(x, b1, sum[i][1]);
+            sum[i][0] = patch_product(x, b0, sum[i][0]);
+            sum[i][1] = patch_product(x, b1, sum[i][1]);
         }
     }
 }
@@ -181,7 +200,7 @@ static void patch_piece(void *arg, int64_t piece)
     while (tap < g->taps) {
         patch_next(g, cell, count, &tap, &k, &group);
         for (int64_t p = p_begin; p < p_end; p++) {
-            const float *panel = g->packed + p * g->packed_taps * g->depth * TILE_COLUMNS;
+            const float *panel = g->packed + p * g->panel_stride;
             for (int64_t n = 0; n < count; n += TILE_ROWS) {
                 patch_tile(g, &group, cell, n, minimum(TILE_ROWS, count - n), panel, p * TILE_COLUMNS);
             }
@@ -239,6 +258,7 @@ typedef struct packing {
     const float *w, *scale; /* scale by output, or NULL */
     int64_t outputs, inputs, area;
     bool round; /* to bf16 */
+    int64_t depth;
     float *packed;
 } packing;
 
@@ -343,20 +363,47 @@ static void pack_by_input(void *arg, int64_t o)
     }
 }
 
-/* Packs with room from the kernel's scratch memory; NULL: none. */
-static const float *pack_weight(dd_exec *exec, packing v, bool by_input)
+#if PATCH_PAIRS
+/* Rows 2i and 2i+1 of a panel's taps, numbers of bf16, become row i. What is read lies at or behind what is written. */
+static void pack_pairs(void *arg, int64_t panel)
 {
-    const int64_t panels = panel_count(by_input ? v.inputs : v.outputs), others = by_input ? v.outputs : v.inputs;
-    v.packed = exec->scratch(exec, (size_t)(panels * others * v.area * TILE_COLUMNS + 1) * sizeof *v.packed);
+    const packing *v = arg;
+    float *at = v->packed + panel * v->area * v->depth * TILE_COLUMNS, *to = at;
+    for (int64_t tap = 0; tap < v->area; tap++) {
+        for (int64_t k = 0; k < v->depth; k += 2) {
+            const bool alone = k + 1 == v->depth;
+            for (int64_t c = 0; c < TILE_COLUMNS; c += VW) {
+                const vi low = _mm512_castps_si512(v_load(at + c));
+                const vi high = alone ? _mm512_setzero_si512() : _mm512_castps_si512(v_load(at + TILE_COLUMNS + c));
+                v_store(to + c, _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(low, 16), high)));
+            }
+            to += TILE_COLUMNS;
+            at += (alone ? 1 : 2) * TILE_COLUMNS;
+        }
+    }
+}
+#endif
+
+/* Packs with room from the kernel's scratch memory, for g. False: out of memory. */
+static bool pack_weight(dd_exec *exec, packing v, bool by_input, patch *g)
+{
+    const int64_t panels = panel_count(by_input ? v.inputs : v.outputs);
+    v.depth = by_input ? v.outputs : v.inputs;
+    v.packed = exec->scratch(exec, (size_t)(panels * v.depth * v.area * TILE_COLUMNS + 1) * sizeof *v.packed);
+    g->packed = v.packed;
+    g->panel_stride = v.depth * v.area * TILE_COLUMNS;
     if (!v.packed) {
-        return NULL;
+        return false;
     }
     if (by_input) {
         cpu_parallel_for(exec->threads, v.outputs, pack_by_input, &v);
     } else {
         cpu_parallel_for(exec->threads, panels * cpu_pieces(v.inputs * v.area, PACK_FLATS), pack_by_output, &v);
     }
-    return v.packed;
+#if PATCH_PAIRS
+    cpu_parallel_for(exec->threads, panels, pack_pairs, &v);
+#endif
+    return true;
 }
 
 /* ---- Copies of activations */
@@ -367,12 +414,16 @@ typedef struct rounding_job {
     int64_t rows, width, x_row;
 } rounding_job;
 
-static void round_row(void *arg, int64_t i)
+#define ROUNDED_ROWS 32
+
+static void round_rows(void *arg, int64_t piece)
 {
     const rounding_job *job = arg;
-    for (int64_t c = 0; c < job->width; c += VW) {
-        v_store_n(job->y + i * job->width + c, v_rounded(v_load_n(job->x + i * job->x_row + c, job->width - c), true),
-                  job->width - c);
+    for (int64_t i = piece * ROUNDED_ROWS; i < minimum((piece + 1) * ROUNDED_ROWS, job->rows); i++) {
+        for (int64_t c = 0; c < job->width; c += VW) {
+            v_store_n(job->y + i * job->width + c, v_rounded(v_load_n(job->x + i * job->x_row + c, job->width - c), true),
+                      job->width - c);
+        }
     }
 }
 
@@ -382,9 +433,47 @@ static const float *rounded_copy(dd_exec *exec, const float *x, int64_t rows, in
     float *y = exec->scratch(exec, (size_t)(rows * width + 1) * sizeof *y);
     rounding_job job = {x, y, rows, width, x_row};
     if (y) {
-        cpu_parallel_for(exec->threads, rows, round_row, &job);
+        cpu_parallel_for(exec->threads, cpu_pieces(rows, ROUNDED_ROWS), round_rows, &job);
     }
     return y;
+}
+
+#if PATCH_PAIRS
+static void pair_rows(void *arg, int64_t piece)
+{
+    const rounding_job *job = arg;
+    const int64_t units = PATCH_UNITS(job->width);
+    for (int64_t i = piece * ROUNDED_ROWS; i < minimum((piece + 1) * ROUNDED_ROWS, job->rows); i++) {
+        const float *x = job->x + i * job->x_row;
+        float *y = job->y + i * units;
+        for (int64_t c = 0; c < job->width; c += 2 * VW) {
+            const int64_t lanes = job->width - c;
+            const vf low = v_load_n(x + c, lanes), high = lanes > VW ? v_load_n(x + c + VW, lanes - VW) : v_zero();
+            v_store_n(y + c / 2, (vf)_mm512_cvtne2ps_pbh(high, low), PATCH_UNITS(lanes));
+        }
+    }
+}
+#endif
+
+/* Rows as products take them: x itself, or a copy in bf16. *row: how far apart. NULL: out of memory. */
+static const float *patch_factors(dd_exec *exec, const float *x, int64_t rows, int64_t width, int64_t *row, bool round)
+{
+    if (!round) {
+        return x;
+    }
+#if PATCH_PAIRS
+    const int64_t x_row = *row;
+    *row = PATCH_UNITS(width);
+    rounding_job job = {x, exec->scratch(exec, (size_t)(rows * *row + 1) * sizeof *job.y), rows, width, x_row};
+    if (job.y) {
+        cpu_parallel_for(exec->threads, cpu_pieces(rows, ROUNDED_ROWS), pair_rows, &job);
+    }
+    return job.y;
+#else
+    const int64_t x_row = *row;
+    *row = width;
+    return rounded_copy(exec, x, rows, width, x_row);
+#endif
 }
 
 #endif

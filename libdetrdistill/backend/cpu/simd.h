@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A thin layer over the two instruction sets: `vf` holds VW floats, 16 with AVX-512 and 8 with AVX2. The kernel sources are
- * compiled once for each; KERNEL(name) is the symbol of a kernel in the set that is being compiled. */
+ * compiled once for each, products once more for AVX-512 with bf16; KERNEL(name) is the symbol of a kernel in the set that is
+ * being compiled. */
 #ifndef DDI_CPU_SIMD_H
 #define DDI_CPU_SIMD_H
 
@@ -15,7 +16,11 @@
 
 #if defined(__AVX512F__)
 
+#if defined(__AVX512BF16__)
+#define KERNEL(name) cpu_avx512_bf16_##name
+#else
 #define KERNEL(name) cpu_avx512_##name
+#endif
 #define VW 16
 typedef __m512 vf;
 typedef __m512i vi;

@@ -16,8 +16,8 @@ INLINE int64_t panel_count(int64_t columns)
 
 /* Packs columns first .. first+TILE_COLUMNS (at most `columns`; the rest becomes 0) of B, element (k, j) at
  * b[k * k_stride + j * column_stride]. */
-static void pack_panel(const float *b, int64_t k_stride, int64_t column_stride, int64_t K, int64_t first, int64_t columns,
-                       float *panel)
+static inline void pack_panel(const float *b, int64_t k_stride, int64_t column_stride, int64_t K, int64_t first,
+                              int64_t columns, float *panel)
 {
     const int64_t width = minimum(TILE_COLUMNS, columns - first);
     if (column_stride == 1) {
