@@ -218,18 +218,32 @@ dd_status KERNEL(linear)(dd_exec *exec, const void *args)
     return DD_OK;
 }
 
-static dd_status linear_weight_grad(dd_exec *exec, const dd_op_linear *op)
+/* Rows of x and of g_y meet one by one: linear layers, and convolutions that look at their own cell. */
+typedef struct row_factors {
+    const float *x, *g;
+    int64_t rows, ldx, ldg, K, N;
+} row_factors;
+
+static dd_status rows_weight_grad(dd_exec *exec, row_factors f, bool round, weight_grad *v)
 {
-    const bool round = op->compute == DD_COMPUTE_BF16;
-    const float *x = round ? rounded_copy(exec, op->x, op->rows, op->K, op->ldx) : op->x;
-    const float *g_y = round ? rounded_copy(exec, op->g_y, op->rows, op->N, op->ldy) : op->g_y;
-    if (round && (!x || !g_y)) {
-        return DD_ERR_NOMEM;
+    if (round) {
+#if PATCH_PAIRS
+        f.x = joined_copy(exec, f.x, f.rows, f.K, f.ldx);
+        f.g = joined_copy(exec, f.g, f.rows, f.N, f.ldg);
+        f.rows = PATCH_UNITS(f.rows);
+#else
+        f.x = rounded_copy(exec, f.x, f.rows, f.K, f.ldx);
+        f.g = rounded_copy(exec, f.g, f.rows, f.N, f.ldg);
+#endif
+        f.ldx = f.K;
+        f.ldg = f.N;
+        if (!f.x || !f.g) {
+            return DD_ERR_NOMEM;
+        }
     }
-    const patch map = linear_rows(x, round ? op->K : op->ldx, op->K, NULL, 0, 0, op->rows);
-    outer_job o = {.map = &map, .g = g_y, .g_cell = round ? op->N : op->ldy, .M = op->N, .N = op->K};
-    weight_grad v = {.g_w = op->g_w, .inputs = op->K, .area = 1};
-    return weight_grad_run(exec, &o, &v);
+    const patch map = linear_rows(f.x, f.ldx, f.K, NULL, 0, 0, f.rows);
+    outer_job o = {.map = &map, .pairs = round && PATCH_PAIRS, .g = f.g, .g_cell = f.ldg, .M = f.N, .N = f.K};
+    return weight_grad_run(exec, &o, v);
 }
 
 static dd_status linear_input_grad(dd_exec *exec, const dd_op_linear *op)
@@ -257,7 +271,12 @@ dd_status KERNEL(linear_grad)(dd_exec *exec, const void *args)
         return DD_ERR_NOMEM;
     }
     const dd_status status = op->g_x ? linear_input_grad(exec, op) : DD_OK;
-    return status == DD_OK && op->g_w && op->N > 0 && op->K > 0 ? linear_weight_grad(exec, op) : status;
+    if (status != DD_OK || !op->g_w || op->N == 0 || op->K == 0) {
+        return status;
+    }
+    weight_grad v = {.g_w = op->g_w, .inputs = op->K, .area = 1};
+    return rows_weight_grad(exec, (row_factors){op->x, op->g_y, op->rows, op->ldx, op->ldy, op->K, op->N},
+                            op->compute == DD_COMPUTE_BF16, &v);
 }
 
 /* ---- Convolution */
@@ -428,17 +447,20 @@ static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, int64_t c
     patch_tap tap[PATCH_KERNEL * PATCH_KERNEL];
     patch map;
     const bool round = op->compute == DD_COMPUTE_BF16;
-    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
-    if (!g_y || !conv_source(exec, op, true, &map, tap)) {
-        return DD_ERR_NOMEM;
-    }
-    outer_job o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
     weight_grad v = {.w = op->w,
                      .scale = op->scale,
                      .g_w = op->g_w,
                      .g_scale = op->g_scale,
                      .inputs = op->Cin,
                      .area = (int64_t)op->kernel * op->kernel};
+    if (op->kernel == 1 && op->stride == 1 && op->pad == 0) {
+        return rows_weight_grad(exec, (row_factors){op->x, op->g_y, cells, op->Cin, op->Cout, op->Cin, op->Cout}, round, &v);
+    }
+    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
+    if (!g_y || !conv_source(exec, op, true, &map, tap)) {
+        return DD_ERR_NOMEM;
+    }
+    outer_job o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
     return weight_grad_run(exec, &o, &v);
 }
 

@@ -16,6 +16,7 @@
 /* The map is that of a patch: its source is x, its cells are those of g (dense rows, g_cell apart). */
 typedef struct outer_job {
     const patch *map;
+    bool pairs; /* cells are pairs, of bf16 */
     const float *g;
     int64_t g_cell, M, N;
     int64_t tiles, panels, parts, part_cells, tile_pieces, panel_pieces;
@@ -48,9 +49,9 @@ static void outer_list(const outer_job *o, const patch_tap *t, int64_t first, in
     }
 }
 
-/* sum += g x^T over the listed cells */
+/* sum += g x^T over the listed cells, or pairs of them */
 INLINE void outer_products(const float *g, const int64_t *g_at, const float *x, const int64_t *x_at, int64_t count, bool add,
-                           float *tile)
+                           bool pairs, float *tile)
 {
     vf sum[TILE_ROWS][2];
     for (int i = 0; i < TILE_ROWS; i++) {
@@ -61,8 +62,8 @@ INLINE void outer_products(const float *g, const int64_t *g_at, const float *x, 
         const vf b0 = v_load(b), b1 = v_load(b + VW);
         for (int i = 0; i < TILE_ROWS; i++) {
             const vf y = v_set(a[i]);
-            sum[i][0] = v_fma(y, b0, sum[i][0]);
-            sum[i][1] = v_fma(y, b1, sum[i][1]);
+            sum[i][0] = pairs ? patch_product(y, b0, sum[i][0]) : v_fma(y, b0, sum[i][0]);
+            sum[i][1] = pairs ? patch_product(y, b1, sum[i][1]) : v_fma(y, b1, sum[i][1]);
         }
     }
     for (int i = 0; i < TILE_ROWS; i++) {
@@ -115,7 +116,12 @@ static void outer_block(const outer_job *o, const outer_chunk *list, int64_t m0,
                 g = g_edge;
                 g_at = g_places;
             }
-            outer_products(g, g_at, x, x_at, list->count, add, sum + (m * o->panels + n) * OUTER_TILE);
+            float *tile = sum + (m * o->panels + n) * OUTER_TILE;
+            if (PATCH_PAIRS && o->pairs) {
+                outer_products(g, g_at, x, x_at, list->count, add, true, tile);
+            } else {
+                outer_products(g, g_at, x, x_at, list->count, add, false, tile);
+            }
         }
     }
 }

@@ -455,6 +455,35 @@ static void pair_rows(void *arg, int64_t piece)
 }
 #endif
 
+#if PATCH_PAIRS
+/* Row i: rows 2i and 2i+1 of x, number by number; behind the last row comes a row of 0. */
+static void join_rows(void *arg, int64_t piece)
+{
+    const rounding_job *job = arg;
+    for (int64_t i = piece * ROUNDED_ROWS; i < minimum((piece + 1) * ROUNDED_ROWS, PATCH_UNITS(job->rows)); i++) {
+        const float *x = job->x + 2 * i * job->x_row;
+        for (int64_t c = 0; c < job->width; c += VW) {
+            const int64_t lanes = job->width - c;
+            const vf second = 2 * i + 1 < job->rows ? v_load_n(x + job->x_row + c, lanes) : v_zero();
+            const vi low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v_load_n(x + c, lanes)));
+            const vi high = _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second)), 16);
+            v_store_n(job->y + i * job->width + c, _mm512_castsi512_ps(_mm512_or_si512(low, high)), lanes);
+        }
+    }
+}
+
+/* Pairs of rows for sums over rows; NULL: out of memory. */
+static const float *joined_copy(dd_exec *exec, const float *x, int64_t rows, int64_t width, int64_t x_row)
+{
+    const int64_t pairs = PATCH_UNITS(rows);
+    rounding_job job = {x, exec->scratch(exec, (size_t)(pairs * width + 1) * sizeof *job.y), rows, width, x_row};
+    if (job.y) {
+        cpu_parallel_for(exec->threads, cpu_pieces(pairs, ROUNDED_ROWS), join_rows, &job);
+    }
+    return job.y;
+}
+#endif
+
 /* Rows as products take them: x itself, or a copy in bf16. *row: how far apart. NULL: out of memory. */
 static const float *patch_factors(dd_exec *exec, const float *x, int64_t rows, int64_t width, int64_t *row, bool round)
 {
