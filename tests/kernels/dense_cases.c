@@ -46,9 +46,9 @@ static int values_of(int64_t i)
 static array *linear_inputs(test_case *c, random_state *r, int64_t i, array **w)
 {
     dd_op_linear *op = (void *)c->args;
-    op->rows = i % 20 == 19 ? 0 : i % 10 == 7 ? 1000 + random_below(r, 2500) : some(r, 400);
-    op->K = i % 16 == 15 ? 0 : (int32_t)some(r, i % 10 == 7 ? 40 : i % 10 == 4 ? 700 : 150);
-    op->N = (int32_t)some(r, i % 10 == 7 ? 40 : i % 10 == 4 ? 30 : 150);
+    op->rows = i % 20 == 19 ? 0 : i % 10 == 7 ? 1000 + random_below(r, 1500) : some(r, 400);
+    op->K = i % 16 == 15 ? 0 : (int32_t)some(r, i % 10 == 7 ? 24 : i % 10 == 4 ? 700 : 150);
+    op->N = (int32_t)some(r, i % 10 == 7 ? 24 : i % 10 == 4 ? 30 : 150);
     op->ldx = op->K + (i % 4 == 1 ? 3 : 0);
     op->ldy = op->N + (i % 4 == 2 ? 5 : 0);
     op->relu = (int32_t)(i / 2 % 2);
@@ -135,12 +135,12 @@ static void conv_shape(dd_op_conv *op, random_state *r, int64_t i)
     op->kernel = kernel[i % 8];
     op->stride = 1 + (int32_t)(i / 2 % 3);
     op->pad = (int32_t)random_below(r, op->kernel);
-    op->H = (int32_t)some(r, long_map ? 60 : 16);
-    op->W = long_map ? 60 : (int32_t)some(r, 16);
-    op->Cin = (int32_t)some(r, long_map ? 10 : i % 9 == 5 ? 300 : 40);
+    op->H = (int32_t)some(r, long_map ? 40 : 12);
+    op->W = long_map ? 40 : (int32_t)some(r, 12);
+    op->Cin = (int32_t)some(r, long_map ? 6 : i % 9 == 5 ? 300 : 35);
     op->compute = (i + i / 10) % 5 < 3 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
     op->Cin += op->compute == DD_COMPUTE_BF16 && i % 4 ? 17 : 0; /* few channels take another way */
-    op->Cout = (int32_t)some(r, long_map ? 20 : i % 9 == 5 ? 20 : 50);
+    op->Cout = (int32_t)some(r, long_map ? 12 : i % 9 == 5 ? 10 : 40);
     op->OH = conv_size(op->H, op);
     op->OW = conv_size(op->W, op);
     op->relu = (int32_t)(i / 3 % 2);
