@@ -45,9 +45,9 @@ build_tests() {
             gcc "${flags[@]}" -DDDI_REF_BITS=$bits -c "$file" -o "$build/o/ref-$bits-$(basename "$file").o" || return 1
         done
     done
-    gcc "${flags[@]}" tests/cuda/test_cuda.c tests/cuda/on_device.c tests/cuda/more_cases.c tests/kernels/cases.c tests/kernels/attention_cases.c tests/kernels/run.c \
+    gcc "${flags[@]}" tests/cuda/test_cuda.c tests/cuda/on_device.c tests/cuda/more_cases.c tests/kernels/cases.c tests/kernels/attention_cases.c tests/kernels/dense_cases.c tests/kernels/layer_cases.c tests/kernels/run.c \
         "$build"/o/ref-*.o -ldl -lm -lpthread -o "$build/test_cuda" &&
-        gcc "${flags[@]}" tests/cuda/time_cuda.c tests/cuda/on_device.c tests/kernels/cases.c tests/kernels/attention_cases.c tests/kernels/run.c "$build"/o/ref-*.o -ldl -lm -o "$build/time_cuda"
+        gcc "${flags[@]}" tests/cuda/time_cuda.c tests/cuda/on_device.c tests/kernels/cases.c tests/kernels/attention_cases.c tests/kernels/dense_cases.c tests/kernels/layer_cases.c tests/kernels/run.c "$build"/o/ref-*.o -ldl -lm -o "$build/time_cuda"
 }
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
