@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Whole detectors: loading, forward pass, gradients, saving. Deformable DETR (plain, with box refinement, two-stage) so far. */
+ * Whole detectors: making and loading, forward pass, detections, gradients, saving. Deformable DETR (plain, with box
+ * refinement, two-stage) so far. */
 #ifndef DETRDISTILL_MODEL_H
 #define DETRDISTILL_MODEL_H
 
@@ -12,6 +13,19 @@ extern "C" {
 
 typedef struct dd_model dd_model;
 
+/* Makes a model with start values (detectors.md section 8) drawn from the context's seed and each parameter's name alone.
+ * Options (dd_options_help("architecture")):
+ *   family=deformable-detr  refine=0|1  two-stage=0|1  classes=80  queries=300
+ *   backbone=resnet-18|resnet-50|resnet-101, of which may be changed: block=auto|basic|bottleneck  stem=CHANNELS
+ *   depths=3,4,6,3 (blocks of each stage)  widths=256,512,1024,2048 (channels that a stage gives; bottleneck: multiples of 4)
+ *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4  encoder-layers=6  decoder-layers=6
+ *   heads=8  points=4  ffn=1024, and for one half alone: encoder-heads= decoder-heads= encoder-points= .. decoder-ffn=
+ *   neck-bias=1|0 (0: as mmdetection)  shared-class-head=0|1 (with refine: one for all layers)
+ *   dropout=0.1  attention-dropout=0.1  activation-dropout=0.1 (while training)
+ *   dtype=f32|f64  training=0|1  gradients=1|0 (as in dd_model_load)
+ * Errors: ARGUMENT, OPTION, LIMIT, NOMEM, UNSUPPORTED. The handle keeps the context alive; one thread at a time. */
+DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const char *options);
+
 /* Loads a Hugging Face folder of Deformable DETR (config.json and model.safetensors, as transformers writes them; ResNet
  * backbones of transformers or timm). Options (dd_options_help("model")): "dtype=f32|f64 training=0|1 gradients=0|1": training
  * turns dropout on, gradients=0 needs less memory and allows no backward pass. Names are strict: a missing, unknown or wrongly
@@ -23,6 +37,16 @@ DD_API void dd_model_free(dd_model *model);
 /* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads them. The folder must
  * exist. Errors: ARGUMENT, IO, NOMEM. */
 DD_API dd_status dd_model_save(dd_model *model, const char *folder);
+
+/* Whether dropout draws, and whether forward passes can go backward, from the next forward pass on. Both are 0 or 1. Errors:
+ * ARGUMENT, NOMEM (memory for gradients that the model had none of). */
+DD_API dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients);
+
+/* Classes, and their names ("LABEL_3" where nobody gave one): id2label of config.json. A name is borrowed until it is set anew
+ * or the model freed; it is UTF-8 of at most 255 bytes. Errors: ARGUMENT, NOT_FOUND, NOMEM. */
+DD_API dd_status dd_model_class_count(dd_model *model, int32_t *count);
+DD_API dd_status dd_model_class_at(dd_model *model, int32_t label, const char **name);
+DD_API dd_status dd_model_set_class(dd_model *model, int32_t label, const char *name);
 
 /* Parameters, frozen ones included, in the order of the network; names are those of the file. `trained` (or NULL): 1 if it has
  * a gradient. Views are writable and live as long as the model; writing into a frozen norm takes effect at loading only.
@@ -40,10 +64,20 @@ DD_API dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all);
  * "encoder", "decoder", "heads") or NULL for the whole. Runs nothing. Errors: ARGUMENT, NOT_FOUND, LIMIT, NOMEM. */
 DD_API dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count);
 
-/* Runs a batch: pixels [B,3,H,W], RGB, normalised (detectors.md 10.1), zero where an image is padded, any float type and
- * strides; sizes [B,2] int32, (w,h) of each image's real part in the upper left corner, or NULL: nothing is padded. Errors:
- * ARGUMENT, SHAPE, DTYPE, DEVICE, LIMIT, NOMEM, CANCELLED. */
+/* Runs a batch: pixels [B,3,H,W], or [B,H,W,3] where the second dimension is not 3 (a loader's "pixels"), RGB, normalised
+ * (detectors.md 10.1), zero where an image is padded, any float type and strides; sizes [B,2] int32, (w,h) of each image's real
+ * part in the upper left corner, or NULL: nothing is padded. Errors: ARGUMENT, SHAPE, DTYPE, DEVICE, LIMIT, NOMEM, CANCELLED.
+ */
 DD_API dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+/* The detections of image `image` of the last forward pass, best first: of all pairs (query, class) of the last decoder stage
+ * the `most` (1 .. 65536; COCO counts 100) with the highest scores (sigmoid of the logit) above `least_score` (0 for AP).
+ * Boxes [count][4] are (x,y,w,h) in pixels of a picture of `width` x `height`, e.g. the loader's image.originals; they are not
+ * cut at its edges. They, labels, scores and queries [count] are borrowed until the next call of this function or the model's
+ * end; pointers may be NULL. With dd_eval_add_detections they are measured. Errors: ARGUMENT, NOT_FOUND (no such image), STATE
+ * (no forward pass yet), NONFINITE, NOMEM. */
+DD_API dd_status dd_model_detections(dd_model *model, int32_t image, int32_t width, int32_t height, int32_t most,
+                                     double least_score, int32_t *count, const double **boxes, const int64_t **labels,
+                                     const double **scores, const int32_t **queries);
 /* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
  * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d], "reference" [B,N,2 or 4],
  * "refined.0"..; two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.top" int32

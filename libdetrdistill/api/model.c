@@ -3,11 +3,9 @@
 #include "models/model.h"
 #include "base/error.h"
 #include "base/handle.h"
-#include "base/io.h"
 #include "base/limits.h"
 #include "tensor/tensor.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,14 +32,9 @@ static dd_status no_null(const void *p, const char *function, const char *what)
     return p ? DD_OK : ddi_fail(DD_ERR_ARGUMENT, NULL, "%s: %s is NULL", function, what);
 }
 
-dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options)
+/* Makes a fresh model known, or ends it. */
+static dd_status hand_out(dd_model **model, dd_model *made, dd_status status)
 {
-    ddi_error_clear();
-    DDI_TRY(no_null(model, "dd_model_load", "model"));
-    DDI_TRY(no_null(folder, "dd_model_load", "folder"));
-    DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_model_load"));
-    dd_model *made = NULL;
-    dd_status status = ddi_model_create(&made, context, folder, options);
     if (status == DD_OK) {
         status = ddi_handle_add(made, DDI_MODEL);
         if (status != DD_OK) {
@@ -50,6 +43,30 @@ dd_status dd_model_load(dd_model **model, dd_context *context, const char *folde
             *model = made;
         }
     }
+    return status;
+}
+
+dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options)
+{
+    dd_model *made = NULL;
+    ddi_error_clear();
+    DDI_TRY(no_null(model, "dd_model_load", "model"));
+    DDI_TRY(no_null(folder, "dd_model_load", "folder"));
+    DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_model_load"));
+    dd_status status = ddi_model_load(&made, context, folder, options);
+    status = hand_out(model, made, status);
+    ddi_handle_leave(context);
+    return status;
+}
+
+dd_status dd_model_create(dd_model **model, dd_context *context, const char *options)
+{
+    dd_model *made = NULL;
+    ddi_error_clear();
+    DDI_TRY(no_null(model, "dd_model_create", "model"));
+    DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_model_create"));
+    dd_status status = ddi_model_create(&made, context, options);
+    status = hand_out(model, made, status);
     ddi_handle_leave(context);
     return status;
 }
@@ -61,30 +78,71 @@ void dd_model_free(dd_model *model)
     }
 }
 
-static dd_status save(dd_model *m, const char *folder)
-{
-    char path[4096];
-    dd_tensorfile *file = NULL;
-    DDI_TRY(no_null(folder, "dd_model_save", "folder"));
-    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the path %.80s.. is too long", folder);
-    }
-    DDI_TRY(dd_tensorfile_create(&file));
-    dd_status status = ddi_huggingface_save(m, file);
-    if (status == DD_OK) {
-        status = dd_tensorfile_save(file, path);
-    }
-    dd_tensorfile_free(file);
-    DDI_TRY(status);
-    const ddi_file_piece piece = {m->config, m->config_bytes};
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    return ddi_file_replace(path, &piece, 1);
-}
-
 dd_status dd_model_save(dd_model *model, const char *folder)
 {
     DDI_TRY(enter(model, "dd_model_save"));
-    return leave(model, save(model, folder));
+    const dd_status status = no_null(folder, "dd_model_save", "folder");
+    return leave(model, status == DD_OK ? ddi_model_save(model, folder) : status);
+}
+
+/* ---- Modes and classes */
+
+dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients)
+{
+    DDI_TRY(enter(model, "dd_model_set_mode"));
+    if (training < 0 || training > 1 || gradients < 0 || gradients > 1) {
+        return leave(model, ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_model_set_mode: training and gradients are 0 or 1"));
+    }
+    return leave(model, ddi_model_set_mode(model, training, gradients));
+}
+
+dd_status dd_model_class_count(dd_model *model, int32_t *count)
+{
+    DDI_TRY(enter(model, "dd_model_class_count"));
+    const dd_status status = no_null(count, "dd_model_class_count", "count");
+    if (status == DD_OK) {
+        *count = (int32_t)model->net.config.classes;
+    }
+    return leave(model, status);
+}
+
+static dd_status check_label(const dd_model *m, int32_t label)
+{
+    return label >= 0 && label < m->net.config.classes
+               ? DD_OK
+               : ddi_fail(DD_ERR_NOT_FOUND, NULL, "there is no class %d; the model has %lld", label,
+                          (long long)m->net.config.classes);
+}
+
+static dd_status class_at(dd_model *m, int32_t label, const char **name)
+{
+    DDI_TRY(no_null(name, "dd_model_class_at", "name"));
+    DDI_TRY(check_label(m, label));
+    *name = m->class_name[label];
+    return DD_OK;
+}
+
+dd_status dd_model_class_at(dd_model *model, int32_t label, const char **name)
+{
+    DDI_TRY(enter(model, "dd_model_class_at"));
+    return leave(model, class_at(model, label, name));
+}
+
+static dd_status set_class(dd_model *m, int32_t label, const char *name)
+{
+    enum { MOST = 255 };
+    DDI_TRY(no_null(name, "dd_model_set_class", "name"));
+    DDI_TRY(check_label(m, label));
+    if (strnlen(name, MOST + 1) > MOST) {
+        return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_model_set_class: the name is longer than %d bytes", MOST);
+    }
+    return ddi_model_set_class(m, label, name);
+}
+
+dd_status dd_model_set_class(dd_model *model, int32_t label, const char *name)
+{
+    DDI_TRY(enter(model, "dd_model_set_class"));
+    return leave(model, set_class(model, label, name));
 }
 
 /* ---- Parameters */
@@ -214,6 +272,45 @@ dd_status dd_model_forward(dd_model *model, const dd_tensor *pixels, const dd_te
 {
     DDI_TRY(enter(model, "dd_model_forward"));
     return leave(model, forward(model, pixels, sizes));
+}
+
+static dd_status detections(dd_model *m, int32_t image, const int32_t size[2], int32_t most, double least_score,
+                            ddi_found *found)
+{
+    if (size[0] < 1 || size[1] < 1 || most < 1 || most > 65536 || !(least_score >= 0 && least_score <= 1)) {
+        return ddi_fail(DD_ERR_ARGUMENT, NULL,
+                        "dd_model_detections: sides from 1, most from 1 to 65536, least_score from 0 to 1 are possible");
+    }
+    return ddi_model_detections(m, image, size, most, least_score, found);
+}
+
+dd_status dd_model_detections(dd_model *model, int32_t image, int32_t width, int32_t height, int32_t most, double least_score,
+                              int32_t *count, const double **boxes, const int64_t **labels, const double **scores,
+                              const int32_t **queries)
+{
+    const int32_t size[2] = {width, height};
+    ddi_found found;
+    DDI_TRY(enter(model, "dd_model_detections"));
+    const dd_status status = detections(model, image, size, most, least_score, &found);
+    if (status != DD_OK) {
+        return leave(model, status);
+    }
+    if (count) {
+        *count = (int32_t)found.count;
+    }
+    if (boxes) {
+        *boxes = found.boxes;
+    }
+    if (labels) {
+        *labels = found.labels;
+    }
+    if (scores) {
+        *scores = found.scores;
+    }
+    if (queries) {
+        *queries = found.queries;
+    }
+    return leave(model, DD_OK);
 }
 
 static dd_status tensor(dd_model *m, const char *function, const char *name, ddi_value **value, dd_tensor *view)

@@ -9,10 +9,11 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 6 };
+enum { HELP_BYTES = 8192, TABLES = 7 };
 
-static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options, &ddi_distiller_options,
-                                                       &ddi_model_options,   &ddi_dataset_options, &ddi_loader_options};
+static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options,      &ddi_distiller_options,
+                                                       &ddi_model_options,   &ddi_architecture_options, &ddi_dataset_options,
+                                                       &ddi_loader_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -34,5 +35,6 @@ dd_status dd_options_help(const char *object, const char **text)
             return DD_OK;
         }
     return ddi_fail(DD_ERR_NOT_FOUND, object,
-                    "'%.40s' has no options; context, matcher, distiller, model, dataset and loader have", object);
+                    "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset and loader have",
+                    object);
 }

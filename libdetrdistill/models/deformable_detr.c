@@ -34,7 +34,9 @@ static void build_neck(ddi_deformable *m, ddi_build *b)
         const ddi_init xavier = {DDI_INIT_UNIFORM, sqrt(6 / (double)((in + c->d) * kernel * kernel)), 0};
         snprintf(at, sizeof at, "model.input_proj.%d.", l);
         m->neck[l].w = ddi_build_param(b, at, "0.weight", xavier, DDI_SHAPE(c->d, in, kernel, kernel));
-        m->neck[l].b = ddi_build_param(b, at, "0.bias", ddi_constant_init(0), DDI_SHAPE(c->d));
+        if (c->neck_bias) {
+            m->neck[l].b = ddi_build_param(b, at, "0.bias", ddi_constant_init(0), DDI_SHAPE(c->d));
+        }
         m->neck[l].norm = ddi_build_norm(b, at, "1", c->d);
     }
 }
@@ -80,22 +82,61 @@ static int32_t heads_of(const ddi_deformable_config *c)
     return c->two_stage ? c->decoder_layers + 1 : c->refine ? c->decoder_layers : 1;
 }
 
+static int32_t class_heads_of(const ddi_deformable_config *c)
+{
+    return c->shared_class_head ? 1 : heads_of(c);
+}
+
+static int32_t box_heads_of(const ddi_deformable_config *c)
+{
+    return c->shared_box_head ? 1 : heads_of(c);
+}
+
+/* The layer's own head, or the one that all share; `layer` = decoder_layers: the encoder's. */
+static const ddi_dense *class_head_of(const ddi_deformable *m, int32_t layer)
+{
+    return &m->class_head[class_heads_of(&m->config) == 1 ? 0 : layer];
+}
+
+static const ddi_box_head *box_head_of(const ddi_deformable *m, int32_t layer)
+{
+    return &m->box_head[box_heads_of(&m->config) == 1 ? 0 : layer];
+}
+
 static void build_heads(ddi_deformable *m, ddi_build *b)
 {
     const ddi_deformable_config *c = &m->config;
     const char *place = c->two_stage ? "model.decoder." : "";
     const ddi_init prior = ddi_constant_init(-log(99)); /* probability .01 */
-    for (int32_t i = 0; i < heads_of(c); i++) {
-        char at[DDI_NAME_BYTES];
-        const ddi_init size = {DDI_INIT_BOX_SIZE, i == 0 && !c->two_stage ? -2 : 0, 0};
+    char at[DDI_NAME_BYTES];
+    for (int32_t i = 0; i < class_heads_of(c); i++) {
         snprintf(at, sizeof at, "class_embed.%d", i);
         m->class_head[i] = ddi_build_dense(b, place, at, c->d, c->classes, DDI_START_DEFAULT, &prior);
+    }
+    for (int32_t i = 0; i < box_heads_of(c); i++) {
+        const ddi_init size = {DDI_INIT_BOX_SIZE, i == 0 && !c->two_stage ? -2 : 0, 0};
         for (int32_t k = 0; k < 3; k++) {
             snprintf(at, sizeof at, "bbox_embed.%d.layers.%d", i, k);
             m->box_head[i].layer[k] = ddi_build_dense(b, place, at, c->d, k == 2 ? 4 : c->d,
                                                       k == 2 ? DDI_START_ZERO : DDI_START_DEFAULT, k == 2 ? &size : NULL);
         }
     }
+}
+
+const char *ddi_deformable_complaint(const ddi_deformable_config *c)
+{
+    if (c->d % GROUPS != 0 || c->d % c->encoder_heads != 0 || c->d % c->decoder_heads != 0) {
+        return "the width is not a multiple of 32 and of the numbers of heads";
+    }
+    if (c->levels < 3 || c->levels > DDI_MOST_LEVELS) {
+        return "the levels must be 3 to 8";
+    }
+    for (int32_t s = 0; s < 4; s++) {
+        if (c->backbone.depth[s] < 1 || c->backbone.width[s] < 1 || (c->backbone.bottleneck && c->backbone.width[s] % 4 != 0)) {
+            return "each stage of the backbone needs a block, and channels (of bottlenecks a multiple of 4)";
+        }
+    }
+    return NULL;
 }
 
 dd_status ddi_deformable_build(ddi_deformable *m, ddi_build *b, const ddi_deformable_config *config)
@@ -205,8 +246,10 @@ static ddi_value *run_neck(ddi_tape *t, const ddi_deformable *m, ddi_detections 
     t->part = DDI_PART_NECK;
     for (int32_t l = 0; l < c->levels; l++) {
         from = l < 3 ? out->stage[1 + l] : l == 3 ? out->stage[3] : map[l - 1];
-        const ddi_conv_spec spec = {
-            .w = m->neck[l].w, .shift = ddi_param_value(t, m->neck[l].b), .stride = l < 3 ? 1 : 2, .pad = l < 3 ? 0 : 1};
+        const ddi_conv_spec spec = {.w = m->neck[l].w,
+                                    .shift = m->neck[l].b ? ddi_param_value(t, m->neck[l].b) : NULL,
+                                    .stride = l < 3 ? 1 : 2,
+                                    .pad = l < 3 ? 0 : 1};
         map[l] = ddi_conv(t, from, &spec);
         add_level(&out->levels, map[l]->shape[1], map[l]->shape[2]);
     }
@@ -261,8 +304,8 @@ static query_values token_queries(ddi_tape *t, const ddi_deformable *m, const le
     ddi_value *memory = ddi_run_dense(t, &m->encoder_output, ddi_mask_rows(t, out->encoder, drop));
     memory = ddi_layernorm(t, memory, NULL, m->encoder_norm.gamma, m->encoder_norm.beta, 0);
     t->part = DDI_PART_HEADS;
-    out->proposal_logits = ddi_run_dense(t, &m->class_head[head], memory);
-    out->proposals = ddi_plus(t, ddi_run_box_head(t, &m->box_head[head], memory), box);
+    out->proposal_logits = ddi_run_dense(t, class_head_of(m, head), memory);
+    out->proposals = ddi_plus(t, ddi_run_box_head(t, box_head_of(m, head), memory), box);
     t->part = DDI_PART_DECODER;
     out->top = ddi_top_rows(t, out->proposal_logits, c->queries);
     query_values q;
@@ -285,13 +328,13 @@ static ddi_value *run_heads(ddi_tape *t, const ddi_deformable *m, int32_t layer,
                             const ddi_detections *out)
 {
     const ddi_deformable_config *c = &m->config;
-    const int32_t head = c->refine || c->two_stage ? layer : 0;
+    const ddi_dense *class_head = class_head_of(m, layer);
     const int64_t B = h->shape[0], N = h->shape[1];
     t->part = DDI_PART_HEADS;
     ddi_value *logits = ddi_view(t, out->logits, layer * B * N * c->classes, DDI_SHAPE(B, N, c->classes));
     ddi_value *boxes = ddi_view(t, out->boxes, layer * B * N * 4, DDI_SHAPE(B, N, 4));
-    ddi_linear(t, h, m->class_head[head].w, m->class_head[head].b, false, logits);
-    ddi_box_refine(t, ddi_run_box_head(t, &m->box_head[head], h), reference, REFERENCE_EPS, boxes);
+    ddi_linear(t, h, class_head->w, class_head->b, false, logits);
+    ddi_box_refine(t, ddi_run_box_head(t, box_head_of(m, layer), h), reference, REFERENCE_EPS, boxes);
     t->part = DDI_PART_DECODER;
     return boxes;
 }

@@ -13,6 +13,8 @@ typedef struct ddi_deformable_config {
     int64_t d, encoder_ffn, decoder_ffn, queries, classes;
     int32_t levels, encoder_layers, decoder_layers, encoder_heads, decoder_heads, encoder_points, decoder_points;
     bool refine, two_stage;
+    bool neck_bias;                          /* convolutions of the neck have one */
+    bool shared_class_head, shared_box_head; /* one for all layers, whatever refine says */
     double dropout, attention_dropout, activation_dropout;
 } ddi_deformable_config;
 
@@ -57,6 +59,8 @@ typedef struct ddi_detections {
     ddi_value *proposal_logits, *proposals, *top; /* [B,S,K], [B,S,4] before the sigmoid, int32 [B,N] */
 } ddi_detections;
 
+/* What is wrong with a configuration; NULL: nothing. */
+const char *ddi_deformable_complaint(const ddi_deformable_config *config);
 dd_status ddi_deformable_build(ddi_deformable *model, ddi_build *build, const ddi_deformable_config *config);
 /* image [B,H,W,3], normalised, zero outside; sizes: (w,h) of each image's real part, on the host. */
 void ddi_deformable_forward(ddi_tape *tape, const ddi_deformable *model, ddi_value *image, const int32_t *sizes,

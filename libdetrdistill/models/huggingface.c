@@ -1,135 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hugging Face folders of Deformable DETR: configuration, names of tensors, the other names that mean the same. */
+ * Hugging Face folders of Deformable DETR: names of tensors, the other names that mean the same. */
 #include "base/error.h"
-#include "base/io.h"
 #include "models/model.h"
 #include "tensor/tensor.h"
 
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
 static const char backbone_prefix[] = "model.backbone.conv_encoder.model.";
-
-/* ---- config.json */
-
-typedef struct reader {
-    struct json_object *root;
-    const char *file;
-    dd_status status;
-} reader;
-
-static void complain(reader *r, const char *key, const char *what)
-{
-    if (r->status == DD_OK) {
-        r->status = ddi_fail(DD_ERR_FORMAT, key, "%s: '%s' %s", r->file, key, what);
-    }
-}
-
-static int64_t read_integer(reader *r, const char *key, int64_t initial, int64_t low, int64_t high)
-{
-    struct json_object *value;
-    if (!json_object_object_get_ex(r->root, key, &value) || !value) {
-        return initial;
-    }
-    const int64_t number = json_object_is_type(value, json_type_int) ? json_object_get_int64(value) : low - 1;
-    if (number < low || number > high) {
-        complain(r, key, "is no integer in its range");
-        return initial;
-    }
-    return number;
-}
-
-static double read_rate(reader *r, const char *key)
-{
-    struct json_object *value;
-    if (!json_object_object_get_ex(r->root, key, &value) || !value) {
-        return 0;
-    }
-    const bool number = json_object_is_type(value, json_type_double) || json_object_is_type(value, json_type_int);
-    const double rate = number ? json_object_get_double(value) : -1;
-    if (!(rate >= 0 && rate < 1)) {
-        complain(r, key, "is no number in [0,1)");
-        return 0;
-    }
-    return rate;
-}
-
-static bool read_flag(reader *r, const char *key)
-{
-    struct json_object *value;
-    return json_object_object_get_ex(r->root, key, &value) && json_object_get_boolean(value);
-}
-
-static int64_t count_classes(reader *r)
-{
-    struct json_object *value;
-    if (json_object_object_get_ex(r->root, "id2label", &value) && json_object_is_type(value, json_type_object)) {
-        return json_object_object_length(value);
-    }
-    return read_integer(r, "num_labels", 2, 1, 65536);
-}
-
-static void check_family(reader *r)
-{
-    struct json_object *value;
-    const char *family = json_object_object_get_ex(r->root, "model_type", &value) ? json_object_get_string(value) : NULL;
-    if (!family || strcmp(family, "deformable_detr") != 0) {
-        complain(r, "model_type", "is not 'deformable_detr', the one family that is read so far");
-    }
-    if (read_flag(r, "dilation")) {
-        complain(r, "dilation", "asks for a dilated backbone, which is not supported");
-    }
-}
-
-static void read_numbers(reader *r, ddi_deformable_config *c)
-{
-    c->two_stage = read_flag(r, "two_stage");
-    c->refine = read_flag(r, "with_box_refine");
-    c->d = read_integer(r, "d_model", 256, 1, 8192);
-    c->encoder_ffn = read_integer(r, "encoder_ffn_dim", 1024, 1, 65536);
-    c->decoder_ffn = read_integer(r, "decoder_ffn_dim", 1024, 1, 65536);
-    c->queries = read_integer(r, c->two_stage ? "two_stage_num_proposals" : "num_queries", 300, 1, 16384);
-    c->classes = count_classes(r);
-    c->levels = (int32_t)read_integer(r, "num_feature_levels", 4, 3, DDI_MOST_LEVELS);
-    c->encoder_layers = (int32_t)read_integer(r, "encoder_layers", 6, 0, DDI_MOST_LAYERS);
-    c->decoder_layers = (int32_t)read_integer(r, "decoder_layers", 6, 1, DDI_MOST_LAYERS);
-    c->encoder_heads = (int32_t)read_integer(r, "encoder_attention_heads", 8, 1, 1024);
-    c->decoder_heads = (int32_t)read_integer(r, "decoder_attention_heads", 8, 1, 1024);
-    c->encoder_points = (int32_t)read_integer(r, "encoder_n_points", 4, 1, 64);
-    c->decoder_points = (int32_t)read_integer(r, "decoder_n_points", 4, 1, 64);
-    c->dropout = read_rate(r, "dropout");
-    c->attention_dropout = read_rate(r, "attention_dropout");
-    c->activation_dropout = read_rate(r, "activation_dropout");
-    if (c->d % 32 != 0 || c->d % c->encoder_heads != 0 || c->d % c->decoder_heads != 0) {
-        complain(r, "d_model", "is not a multiple of 32 and of the numbers of heads");
-    }
-    if (c->classes < 1 || c->classes > 65536) {
-        complain(r, "id2label", "has no class, or more than 65536");
-    }
-}
-
-dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config)
-{
-    enum json_tokener_error error = json_tokener_success;
-    struct json_tokener *tokener = size > 0 && size <= 16 << 20 && !ddi_fault() ? json_tokener_new_ex(32) : NULL;
-    if (!tokener) {
-        return size > 0 && size <= 16 << 20 ? ddi_fail_nomem(size, "a configuration")
-                                            : ddi_fail(DD_ERR_FORMAT, file, "%s is empty or larger than 16 MiB", file);
-    }
-    reader r = {.root = json_tokener_parse_ex(tokener, text, (int)size), .file = file};
-    error = json_tokener_get_error(tokener);
-    json_tokener_free(tokener);
-    if (!json_object_is_type(r.root, json_type_object)) {
-        json_object_put(r.root);
-        return ddi_fail(DD_ERR_FORMAT, file, "%s: %s", file,
-                        error == json_tokener_success ? "this is no JSON object" : json_tokener_error_desc(error));
-    }
-    check_family(&r);
-    read_numbers(&r, config);
-    json_object_put(r.root);
-    return r.status;
-}
 
 /* ---- The backbone, from its tensors */
 
@@ -224,6 +102,13 @@ static dd_status copy_in(dd_model *m, const ddi_param *p, const dd_tensor *view)
     return ddi_run(&m->exec, DD_OPERATOR_gather, m->dtype, &a);
 }
 
+/* transformers has biases in the neck whatever the configuration; where ours has none they are zeros in the file. */
+static bool is_neck_bias(const char *name)
+{
+    static const char prefix[] = "model.input_proj.";
+    return begins(name, prefix) && strcmp(name + sizeof prefix, ".0.bias") == 0;
+}
+
 /* What the model has no use for, and may be in the file all the same. */
 static bool is_spare(const dd_model *m, const char *name)
 {
@@ -232,6 +117,9 @@ static bool is_spare(const dd_model *m, const char *name)
     const char *head = begins(name, "model.decoder.") ? name + strlen("model.decoder.") : name;
     if (length > tail && strcmp(name + length - tail, "num_batches_tracked") == 0) {
         return true;
+    }
+    if (is_neck_bias(name)) {
+        return !m->net.config.neck_bias;
     }
     if (!is_head(head)) {
         return false;
@@ -283,9 +171,26 @@ static dd_status save_copy(const dd_model *m, dd_tensorfile *file, const char *n
     return dd_tensorfile_set(file, other, view);
 }
 
+static dd_status save_neck_biases(const dd_model *m, dd_tensorfile *file)
+{
+    const ddi_deformable_config *c = &m->net.config;
+    void *zeros = c->neck_bias ? NULL : ddi_alloc_zero(&m->context->allocator, (size_t)c->d, m->tape.element);
+    dd_status status = c->neck_bias || zeros ? DD_OK : ddi_fail_nomem((uint64_t)c->d * m->tape.element, "biases");
+    for (int32_t l = 0; zeros && l < c->levels && status == DD_OK; l++) {
+        char name[DDI_NAME_BYTES];
+        dd_tensor view;
+        snprintf(name, sizeof name, "model.input_proj.%d.0.bias", l);
+        status = dd_tensor_init(&view, zeros, m->dtype, 1, &c->d, NULL, DD_DEVICE_CPU, 0, 0);
+        status = status == DD_OK ? dd_tensorfile_set(file, name, &view) : status;
+    }
+    ddi_free(&m->context->allocator, zeros);
+    return status;
+}
+
 dd_status ddi_huggingface_save(const dd_model *m, dd_tensorfile *file)
 {
     DDI_TRY(dd_tensorfile_set_metadata(file, "format", "pt"));
+    DDI_TRY(save_neck_biases(m, file));
     for (int32_t i = 0; i < m->params.count; i++) {
         const ddi_param *p = m->params.all[i];
         dd_tensor view;

@@ -25,7 +25,11 @@ void ddi_model_destroy(dd_model *m)
     ddi_tape_free(&m->tape);
     ddi_resnet_free(&m->net.backbone, &m->exec);
     ddi_params_free(&m->params, &m->exec);
-    ddi_buffer_free(&m->exec, &m->image);
+    ddi_buffer_free(&m->exec, &m->found);
+    for (int64_t i = 0; m->class_name && i < m->net.config.classes; i++) {
+        ddi_free(&context->allocator, m->class_name[i]);
+    }
+    ddi_free(&context->allocator, m->class_name);
     ddi_exec_free(&m->exec);
     ddi_free(&context->allocator, m->config);
     ddi_free(&context->allocator, m);
@@ -59,15 +63,38 @@ static dd_status read_config(dd_model *m, const char *folder, ddi_deformable_con
     return status;
 }
 
-static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, ddi_deformable_config *config)
+/* Parameters with start values, and classes without names. */
+static dd_status build(dd_model *m, const ddi_deformable_config *config)
 {
     ddi_build build = {.params = &m->params, .trained = true};
-    DDI_TRY(ddi_huggingface_backbone(file, &config->backbone));
     DDI_TRY(ddi_deformable_build(&m->net, &build, config));
     DDI_TRY(ddi_params_allocate(&m->params, &m->exec, (uint64_t)m->context->settings.seed));
-    DDI_TRY(ddi_huggingface_load(m, file));
+    m->class_name = ddi_alloc_zero(&m->context->allocator, (size_t)config->classes, sizeof *m->class_name);
+    if (!m->class_name) {
+        return ddi_fail_nomem((uint64_t)config->classes * sizeof *m->class_name, "names of classes");
+    }
+    for (int64_t i = 0; i < config->classes; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "LABEL_%lld", (long long)i);
+        DDI_TRY(ddi_model_set_class(m, (int32_t)i, name));
+    }
+    return DD_OK;
+}
+
+static dd_status finish(dd_model *m)
+{
     DDI_TRY(ddi_resnet_fold(&m->net.backbone, &m->exec, m->dtype));
     return m->settings.gradients ? ddi_params_allocate_grad(&m->params, &m->exec) : DD_OK;
+}
+
+static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, ddi_deformable_config *config)
+{
+    DDI_TRY(ddi_huggingface_backbone(file, &config->backbone));
+    DDI_TRY(build(m, config));
+    DDI_TRY(ddi_huggingface_load(m, file));
+    DDI_TRY(ddi_huggingface_classes(m));
+    m->renamed = false;
+    return finish(m);
 }
 
 static dd_status load(dd_model *m, const char *folder)
@@ -83,22 +110,25 @@ static dd_status load(dd_model *m, const char *folder)
     return status;
 }
 
-dd_status ddi_model_create(dd_model **model, dd_context *context, const char *folder, const char *text)
+/* Without parameters yet; NULL: out of memory. */
+static dd_model *start(dd_context *context, const ddi_model_settings *settings)
 {
-    ddi_model_settings settings;
-    ddi_options_init(&ddi_model_options, &settings);
-    DDI_TRY(ddi_options_parse(&ddi_model_options, text, &settings, NULL));
     dd_model *m = ddi_alloc_zero(&context->allocator, 1, sizeof *m);
     if (!m) {
-        return ddi_fail_nomem(sizeof *m, "a model");
+        ddi_fail_nomem(sizeof *m, "a model");
+        return NULL;
     }
     m->context = ddi_context_reference(context);
-    m->settings = settings;
-    m->dtype = settings.f64 ? DD_F64 : DD_F32;
+    m->settings = *settings;
+    m->dtype = settings->f64 ? DD_F64 : DD_F32;
     ddi_exec_init(&m->exec, context);
     ddi_params_init(&m->params, context, m->dtype);
     ddi_tape_init(&m->tape, &m->exec, m->dtype, false);
-    const dd_status status = load(m, folder);
+    return m;
+}
+
+static dd_status hand_out(dd_model **model, dd_model *m, dd_status status)
+{
     if (status != DD_OK) {
         ddi_model_destroy(m);
         return status;
@@ -107,21 +137,99 @@ dd_status ddi_model_create(dd_model **model, dd_context *context, const char *fo
     return DD_OK;
 }
 
+dd_status ddi_model_load(dd_model **model, dd_context *context, const char *folder, const char *text)
+{
+    ddi_model_settings settings;
+    ddi_options_init(&ddi_model_options, &settings);
+    DDI_TRY(ddi_options_parse(&ddi_model_options, text, &settings, NULL));
+    dd_model *m = start(context, &settings);
+    return m ? hand_out(model, m, load(m, folder)) : DD_ERR_NOMEM;
+}
+
+dd_status ddi_model_create(dd_model **model, dd_context *context, const char *text)
+{
+    ddi_model_settings settings;
+    ddi_deformable_config config;
+    DDI_TRY(ddi_architecture_read(text, &settings, &config));
+    dd_model *m = start(context, &settings);
+    if (!m) {
+        return DD_ERR_NOMEM;
+    }
+    dd_status status = build(m, &config);
+    return hand_out(model, m, status == DD_OK ? finish(m) : status);
+}
+
+/* ---- Saving, classes, modes */
+
+dd_status ddi_model_save(const dd_model *m, const char *folder)
+{
+    char path[PATH_BYTES];
+    ddi_text config = {0};
+    dd_tensorfile *file = NULL;
+    DDI_TRY(join(path, folder, "model.safetensors"));
+    DDI_TRY(dd_tensorfile_create(&file));
+    dd_status status = ddi_huggingface_save(m, file);
+    if (status == DD_OK) {
+        status = ddi_huggingface_write(m, &config);
+    }
+    if (status == DD_OK) {
+        status = dd_tensorfile_save(file, path);
+    }
+    dd_tensorfile_free(file);
+    if (status == DD_OK) {
+        status = join(path, folder, "config.json");
+    }
+    const ddi_file_piece piece = {config.data, config.size};
+    if (status == DD_OK) {
+        status = ddi_file_replace(path, &piece, 1);
+    }
+    ddi_text_free(&config);
+    return status;
+}
+
+dd_status ddi_model_set_class(dd_model *m, int32_t label, const char *name)
+{
+    ddi_allocator *allocator = &m->context->allocator;
+    char *copy = ddi_strdup(allocator, name);
+    if (!copy) {
+        return ddi_fail_nomem(strlen(name) + 1, "the name of a class");
+    }
+    ddi_free(allocator, m->class_name[label]);
+    m->class_name[label] = copy;
+    m->renamed = true;
+    return DD_OK;
+}
+
+dd_status ddi_model_set_mode(dd_model *m, bool training, bool gradients)
+{
+    if (gradients && !m->params.grad.data) {
+        DDI_TRY(ddi_params_allocate_grad(&m->params, &m->exec));
+    }
+    m->settings.training = training;
+    m->settings.gradients = gradients;
+    return DD_OK;
+}
+
 /* ---- Forward */
 
-static dd_status check_pixels(const dd_model *m, const dd_tensor *p)
+static dd_status check_pixels(const dd_tensor *p)
 {
-    if (p->ndim != 4 || p->shape[1] != 3) {
-        return ddi_fail(DD_ERR_SHAPE, "pixels", "pixels must be [B,3,H,W]");
-    }
-    if (p->shape[0] < 1 || p->shape[0] > DDI_MAX_IMAGES || p->shape[2] < 1 || p->shape[2] > DDI_MAX_MAP_SIDE ||
-        p->shape[3] < 1 || p->shape[3] > DDI_MAX_MAP_SIDE) {
-        return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has no image, or sides outside 1 .. %d", DDI_MAX_MAP_SIDE);
+    if (p->ndim != 4 || (p->shape[1] != 3 && p->shape[3] != 3)) {
+        return ddi_fail(DD_ERR_SHAPE, "pixels", "pixels must be [B,3,H,W] or [B,H,W,3]");
     }
     const bool is_float = p->dtype == DD_F32 || p->dtype == DD_F64 || p->dtype == DD_F16 || p->dtype == DD_BF16;
     return is_float
                ? DD_OK
                : ddi_fail(DD_ERR_DTYPE, "pixels", "pixels has the type %s; give floats, normalised", dd_dtype_name(p->dtype));
+}
+
+static dd_status check_sides(const dd_tensor *p)
+{
+    if (p->shape[0] < 1 || p->shape[0] > DDI_MAX_IMAGES || p->shape[2] < 1 || p->shape[2] > DDI_MAX_MAP_SIDE ||
+        p->shape[3] < 1 || p->shape[3] > DDI_MAX_MAP_SIDE) {
+        return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has no image, or sides outside 1 .. %d", DDI_MAX_MAP_SIDE);
+    }
+    return DD_OK;
 }
 
 /* (w,h) of each image, on the tape's memory. */
@@ -158,11 +266,27 @@ static ddi_value *take_pixels(dd_model *m, const dd_tensor *p)
     return image;
 }
 
-dd_status ddi_model_forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
+/* [B,H,W,3] seen as [B,3,H,W]. */
+static dd_tensor channels_first(const dd_tensor *pixels)
+{
+    dd_tensor p = *pixels;
+    if (p.ndim == 4 && p.shape[1] != 3) {
+        const int32_t from[4] = {0, 3, 1, 2};
+        for (int32_t i = 0; i < 4; i++) {
+            p.shape[i] = pixels->shape[from[i]];
+            p.stride[i] = pixels->stride[from[i]];
+        }
+    }
+    return p;
+}
+
+dd_status ddi_model_forward(dd_model *m, const dd_tensor *given, const dd_tensor *sizes)
 {
     ddi_tape *t = &m->tape;
     const uint32_t step = t->step;
-    DDI_TRY(check_pixels(m, pixels));
+    DDI_TRY(check_pixels(given));
+    const dd_tensor seen = channels_first(given), *pixels = &seen;
+    DDI_TRY(check_sides(pixels));
     m->has_run = false;
     ddi_tape_reset(t);
     t->record = m->settings.gradients != 0;

@@ -4,6 +4,7 @@
 #define DDI_MODELS_MODEL_H
 
 #include "base/options.h"
+#include "formats/text.h"
 #include "models/deformable_detr.h"
 #include <detrdistill/model.h>
 #include <detrdistill/tensorfile.h>
@@ -12,7 +13,7 @@ typedef struct ddi_model_settings {
     int32_t f64, training, gradients;
 } ddi_model_settings;
 
-extern const ddi_option_table ddi_model_options;
+extern const ddi_option_table ddi_model_options, ddi_architecture_options;
 
 struct dd_model {
     dd_context *context;
@@ -21,13 +22,26 @@ struct dd_model {
     int32_t dtype;
     ddi_params params;
     ddi_deformable net;
-    char *config; /* text of the folder's config.json */
+    char *config; /* text of the folder's config.json; NULL: the model was made from options */
     size_t config_bytes;
+    char **class_name;
+    bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer image;
+    ddi_buffer found; /* detections of one image */
     bool has_run;
 };
+
+/* Detections of one image, best first. */
+typedef struct ddi_found {
+    int64_t count;
+    double *boxes, *scores; /* (x,y,w,h) */
+    int64_t *labels;
+    int32_t *queries;
+} ddi_found;
+
+/* Options of a model made from nothing. */
+dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config);
 
 /* Reads config.json of a Hugging Face folder. */
 dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config);
@@ -37,9 +51,20 @@ dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config 
 dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file);
 dd_status ddi_huggingface_save(const dd_model *model, dd_tensorfile *file);
 
-dd_status ddi_model_create(dd_model **model, dd_context *context, const char *folder, const char *options);
+/* Class names of the model's config.json, and that file's text. */
+dd_status ddi_huggingface_classes(dd_model *model);
+dd_status ddi_huggingface_write(const dd_model *model, ddi_text *text);
+
+dd_status ddi_model_load(dd_model **model, dd_context *context, const char *folder, const char *options);
+dd_status ddi_model_create(dd_model **model, dd_context *context, const char *options);
+dd_status ddi_model_save(const dd_model *model, const char *folder);
+dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
+dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);
 dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+/* size: (w,h) of the picture. */
+dd_status ddi_model_detections(dd_model *model, int32_t image, const int32_t size[2], int64_t most, double least,
+                               ddi_found *found);
 /* The value of a name ("logits", ..) and how its tensor is seen. */
 dd_status ddi_model_value(dd_model *model, const char *name, ddi_value **value, dd_tensor *view);
 
