@@ -53,6 +53,22 @@ dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config 
     return DD_OK;
 }
 
+/* Whether a head of a layer is in the file, on its own or under the decoder. */
+static bool has_head(const dd_tensorfile *file, const char *head)
+{
+    char under[DDI_NAME_BYTES];
+    dd_tensor view;
+    snprintf(under, sizeof under, "model.decoder.%s", head);
+    return dd_tensorfile_get(file, head, &view) == DD_OK || dd_tensorfile_get(file, under, &view) == DD_OK;
+}
+
+/* transformers 5 ties the class heads of refining models unless the configuration says otherwise: the file tells. */
+void ddi_huggingface_heads(const dd_tensorfile *file, ddi_deformable_config *c)
+{
+    c->shared_class_head = has_head(file, "class_embed.0.weight") && !has_head(file, "class_embed.1.weight");
+    c->shared_box_head = has_head(file, "bbox_embed.0.layers.0.weight") && !has_head(file, "bbox_embed.1.layers.0.weight");
+}
+
 /* ---- Tensors */
 
 static bool begins(const char *name, const char *with)

@@ -90,6 +90,7 @@ static dd_status finish(dd_model *m)
 static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, ddi_deformable_config *config)
 {
     DDI_TRY(ddi_huggingface_backbone(file, &config->backbone));
+    ddi_huggingface_heads(file, config);
     DDI_TRY(build(m, config));
     DDI_TRY(ddi_huggingface_load(m, file));
     DDI_TRY(ddi_huggingface_classes(m));

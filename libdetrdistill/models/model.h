@@ -47,6 +47,8 @@ dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, 
 dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config);
 /* What the configuration does not say about a backbone is read off the names and shapes of its tensors. */
 dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config *config);
+/* Which heads its layers share. */
+void ddi_huggingface_heads(const dd_tensorfile *file, ddi_deformable_config *config);
 /* Values for every parameter, by its name or a name that means the same; strict. */
 dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file);
 dd_status ddi_huggingface_save(const dd_model *model, dd_tensorfile *file);
