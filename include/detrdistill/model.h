@@ -20,18 +20,26 @@ typedef struct dd_model dd_model;
  *   depths=3,4,6,3 (blocks of each stage)  widths=256,512,1024,2048 (channels that a stage gives; bottleneck: multiples of 4)
  *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4  encoder-layers=6  decoder-layers=6
  *   heads=8  points=4  ffn=1024, and for one half alone: encoder-heads= decoder-heads= encoder-points= .. decoder-ffn=
+ *   backbone-weights=FILE (pretrained: torchvision's or timm's ResNet, also with norms folded into biases, or of a detector;
+ *   convolutions that the file lacks or has in another shape keep their start values; the log says how many were taken)
  *   neck-bias=1|0 (0: as mmdetection)  shared-class-head=0|1 (with refine: one for all layers)
  *   dropout=0.1  attention-dropout=0.1  activation-dropout=0.1 (while training)
  *   dtype=f32|f64  training=0|1  gradients=1|0 (as in dd_model_load)
- * Errors: ARGUMENT, OPTION, LIMIT, NOMEM, UNSUPPORTED. The handle keeps the context alive; one thread at a time. */
+ * Errors: ARGUMENT, OPTION, LIMIT, NOMEM, UNSUPPORTED; with backbone-weights also IO, FORMAT, SHAPE (nothing fits). The handle
+ * keeps the context alive; one thread at a time. */
 DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const char *options);
 
 /* Loads a Hugging Face folder of Deformable DETR (config.json and model.safetensors, as transformers writes them; ResNet
- * backbones of transformers or timm). Options (dd_options_help("model")): "dtype=f32|f64 training=0|1 gradients=0|1": training
- * turns dropout on, gradients=0 needs less memory and allows no backward pass. Names are strict: a missing, unknown or wrongly
- * shaped tensor is an error that names it. Errors: ARGUMENT, OPTION, IO, FORMAT, SHAPE, DTYPE, NOT_FOUND (a missing tensor),
- * LIMIT, NOMEM, UNSUPPORTED. The handle keeps the context alive; one thread at a time. */
-DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options);
+ * backbones of transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3) or the official
+ * programs' Deformable DETR, with the shape read off its tensors. Options (dd_options_help("model")):
+ *   dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0: less memory, no backward pass)
+ *   map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; # stands for a number, * for words
+ *   side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep the 80 that COCO has)
+ *   heads=8  refine=auto|0|1  queries=300 (two-stage)   what a file alone does not tell
+ * Names are strict: the error says what is missing, of another shape or unknown, and the log lists all of it. Errors: ARGUMENT,
+ * OPTION, IO, FORMAT, SHAPE, DTYPE, NOT_FOUND (a missing tensor), LIMIT, NOMEM, UNSUPPORTED (another family). The handle keeps
+ * the context alive; one thread at a time. */
+DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char *path, const char *options);
 DD_API void dd_model_free(dd_model *model);
 
 /* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads them. The folder must

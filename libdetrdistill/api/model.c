@@ -46,14 +46,14 @@ static dd_status hand_out(dd_model **model, dd_model *made, dd_status status)
     return status;
 }
 
-dd_status dd_model_load(dd_model **model, dd_context *context, const char *folder, const char *options)
+dd_status dd_model_load(dd_model **model, dd_context *context, const char *path, const char *options)
 {
     dd_model *made = NULL;
     ddi_error_clear();
     DDI_TRY(no_null(model, "dd_model_load", "model"));
-    DDI_TRY(no_null(folder, "dd_model_load", "folder"));
+    DDI_TRY(no_null(path, "dd_model_load", "path"));
     DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_model_load"));
-    dd_status status = ddi_model_load(&made, context, folder, options);
+    dd_status status = ddi_model_load(&made, context, path, options);
     status = hand_out(model, made, status);
     ddi_handle_leave(context);
     return status;

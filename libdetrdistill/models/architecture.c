@@ -14,7 +14,7 @@ typedef struct architecture {
     int64_t classes, queries, width, levels, encoder_layers, decoder_layers, stem;
     int64_t heads, encoder_heads, decoder_heads, points, encoder_points, decoder_points, ffn, encoder_ffn, decoder_ffn;
     double dropout, attention_dropout, activation_dropout;
-    char depths[DDI_OPTION_TEXT], widths[DDI_OPTION_TEXT];
+    char depths[DDI_OPTION_TEXT], widths[DDI_OPTION_TEXT], backbone_weights[DDI_OPTION_TEXT];
 } architecture;
 
 #define AT(field) offsetof(architecture, field)
@@ -48,6 +48,7 @@ static const ddi_option options[] = {
     {"dropout", DDI_REAL, AT(dropout), 0, 0.99, "0.1", NULL, "of what each block adds, while training"},
     {"attention-dropout", DDI_REAL, AT(attention_dropout), 0, 0.99, "0.1", NULL, "of attention weights"},
     {"activation-dropout", DDI_REAL, AT(activation_dropout), 0, 0.99, "0.1", NULL, "inside feed-forward blocks"},
+    {"backbone-weights", DDI_TEXT, AT(backbone_weights), 0, 0, "", NULL, "file to start the backbone from, where shapes fit"},
     {"dtype", DDI_CHOICE, AT(model.f64), 0, 0, "f32", "f32|f64", "type of parameters and activations"},
     {"training", DDI_CHOICE, AT(model.training), 0, 0, "0", "0|1", "1: dropout draws"},
     {"gradients", DDI_CHOICE, AT(model.gradients), 0, 0, "1", "0|1", "0: no backward pass; activations are given back at once"},
@@ -121,9 +122,9 @@ static dd_status translate(const architecture *a, ddi_deformable_config *c)
     return wrong ? ddi_fail(DD_ERR_OPTION, NULL, "architecture options: %s", wrong) : DD_OK;
 }
 
-dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config)
+dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config, char *weights)
 {
-    architecture *a = ddi_alloc(NULL, sizeof *a);
+    architecture *a = ddi_alloc_zero(NULL, 1, sizeof *a);
     if (!a) {
         return ddi_fail_nomem(sizeof *a, "a model's options");
     }
@@ -131,6 +132,7 @@ dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, 
     dd_status status = ddi_options_parse(&ddi_architecture_options, text, a, NULL);
     if (status == DD_OK) {
         *settings = a->model;
+        memcpy(weights, a->backbone_weights, DDI_OPTION_TEXT);
         status = translate(a, config);
     }
     ddi_free(NULL, a);

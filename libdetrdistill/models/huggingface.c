@@ -7,14 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char backbone_prefix[] = "model.backbone.conv_encoder.model.";
+const char ddi_backbone_prefix[] = "model.backbone.conv_encoder.model.";
 
 /* ---- The backbone, from its tensors */
 
 static bool shape_of(const dd_tensorfile *file, const char *name, dd_tensor *view)
 {
-    char whole[sizeof backbone_prefix + DDI_NAME_BYTES];
-    snprintf(whole, sizeof whole, "%s%s", backbone_prefix, name);
+    char whole[sizeof ddi_backbone_prefix + DDI_NAME_BYTES];
+    snprintf(whole, sizeof whole, "%s%s", ddi_backbone_prefix, name);
     return dd_tensorfile_get(file, whole, view) == DD_OK && view->ndim == 4;
 }
 
@@ -37,7 +37,7 @@ dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config 
     const bool transformers = shape_of(file, "embedder.embedder.convolution.weight", &view);
     if (!transformers && !shape_of(file, "conv1.weight", &view)) {
         return ddi_fail(DD_ERR_NOT_FOUND, "backbone", "the file has no ResNet under %s: neither transformers' names nor timm's",
-                        backbone_prefix);
+                        ddi_backbone_prefix);
     }
     *c = (ddi_resnet_config){.names = transformers ? DDI_RESNET_TRANSFORMERS : DDI_RESNET_TORCHVISION, .stem = view.shape[0]};
     c->bottleneck = block_conv(file, c->names, 0, 0, 2, &view);
@@ -81,37 +81,62 @@ static bool is_head(const char *name)
     return begins(name, "class_embed.") || begins(name, "bbox_embed.");
 }
 
-/* A head may be stored under the decoder, and one that is shared under the number 0 alone. */
-static dd_status find_tensor(const dd_tensorfile *file, const char *name, dd_tensor *view)
+/* What timm and torchvision call a tensor of transformers' ResNet (names below the prefix). */
+static bool other_backbone_name(const char *name, char *other, size_t size)
+{
+    int stage, layer, conv, used = 0;
+    char kind[16] = "";
+    const char *end = strrchr(name, '.');
+    if (begins(name, "embedder.embedder.")) {
+        snprintf(other, size, "%s%s", strstr(name, "normalization") ? "bn1" : "conv1", end);
+        return true;
+    }
+    if (sscanf(name, "encoder.stages.%d.layers.%d.%n", &stage, &layer, &used) != 2 || used == 0) {
+        return false;
+    }
+    const bool norm = strstr(name, ".normalization.") != NULL;
+    if (begins(name + used, "shortcut.")) {
+        snprintf(kind, sizeof kind, "downsample.%d", norm);
+    } else if (sscanf(name + used, "layer.%d.", &conv) == 1 && conv >= 0 && conv < 3) {
+        snprintf(kind, sizeof kind, "%s%d", norm ? "bn" : "conv", conv + 1);
+    }
+    snprintf(other, size, "layer%d.%d.%s%s", stage + 1, layer, kind, end);
+    return *kind != '\0';
+}
+
+/* The place of a tensor in the file, or -1. A head may be stored under the decoder; a backbone under timm's names. */
+static int32_t find_tensor(const dd_tensorfile *file, const char *name)
 {
     static const char decoder[] = "model.decoder.";
-    char other[DDI_NAME_BYTES];
-    if (dd_tensorfile_get(file, name, view) == DD_OK) {
-        return DD_OK;
+    char other[2 * DDI_NAME_BYTES];
+    const int32_t index = ddi_name_index_find(&file->tensor_index, name);
+    if (index >= 0) {
+        return index;
     }
     const char *plain = begins(name, decoder) && is_head(name + strlen(decoder)) ? name + strlen(decoder) : name;
     if (is_head(plain)) {
         snprintf(other, sizeof other, "%s%s", plain == name ? decoder : "", plain);
-        if (dd_tensorfile_get(file, other, view) == DD_OK) {
-            return DD_OK;
-        }
+        return ddi_name_index_find(&file->tensor_index, other);
     }
-    return ddi_fail(DD_ERR_NOT_FOUND, name, "the file lacks the tensor '%s'", name);
+    const size_t prefix = strlen(ddi_backbone_prefix);
+    if (begins(name, ddi_backbone_prefix) && other_backbone_name(name + prefix, other + prefix, sizeof other - prefix)) {
+        memcpy(other, ddi_backbone_prefix, prefix);
+        return ddi_name_index_find(&file->tensor_index, other);
+    }
+    return -1;
 }
 
-static dd_status copy_in(dd_model *m, const ddi_param *p, const dd_tensor *view)
+bool ddi_param_fits(const ddi_param *p, const dd_tensor *view)
 {
     bool same = view->ndim == p->ndim;
     for (int32_t i = 0; same && i < p->ndim; i++) {
         same = view->shape[i] == p->shape[i];
     }
-    if (!same) {
-        return ddi_fail(DD_ERR_SHAPE, p->name, "the file's tensor '%s' has another shape than the configuration asks for",
-                        p->name);
-    }
-    if (view->dtype != DD_F32 && view->dtype != DD_F64 && view->dtype != DD_F16 && view->dtype != DD_BF16) {
-        return ddi_fail(DD_ERR_DTYPE, p->name, "the file's tensor '%s' has the type %s", p->name, dd_dtype_name(view->dtype));
-    }
+    return same && (view->dtype == DD_F32 || view->dtype == DD_F64 || view->dtype == DD_F16 || view->dtype == DD_BF16);
+}
+
+dd_status ddi_model_copy_in(dd_model *m, const ddi_param *p, const dd_tensor *view)
+{
     dd_op_gather a = {.src = view->data, .dst = p->data, .src_dtype = view->dtype, .ndim = view->ndim};
     memcpy(a.shape, view->shape, sizeof a.shape);
     memcpy(a.stride, view->stride, sizeof a.stride);
@@ -151,29 +176,98 @@ static bool is_spare(const dd_model *m, const char *name)
     return false;
 }
 
-static dd_status check_unknown(const dd_model *m, const dd_tensorfile *file)
-{
+/* Names for an error sentence: the first few, and how many there are; the log has them all. */
+typedef struct name_list {
+    const dd_model *model;
+    const char *what;
+    char text[120];
+    const char *first;
     int32_t count;
-    DDI_TRY(dd_tensorfile_count(file, &count));
-    for (int32_t i = 0; i < count; i++) {
-        const char *name;
-        dd_tensor view;
-        DDI_TRY(dd_tensorfile_at(file, i, &name, &view));
-        if (!ddi_params_find(&m->params, name) && !is_spare(m, name)) {
-            return ddi_fail(DD_ERR_FORMAT, name, "the file has the tensor '%.150s', which this model does not know", name);
-        }
+} name_list;
+
+static void note_name(name_list *list, const char *name)
+{
+    const size_t used = strlen(list->text), room = sizeof list->text - used;
+    if (list->count++ == 0) {
+        list->first = name;
     }
-    return DD_OK;
+    if (strlen(name) + 5 < room) {
+        snprintf(list->text + used, room, "%s'%s'", used ? ", " : "", name);
+    }
+    ddi_log_line(list->model->context, DD_LOG_ERROR, "%s: %s", list->what, name);
 }
 
-dd_status ddi_huggingface_load(dd_model *m, const dd_tensorfile *file)
+static dd_status say_names(const name_list *list, dd_status status)
+{
+    return list->count == 0   ? DD_OK
+           : list->count == 1 ? ddi_fail(status, list->first, "%s '%.180s'", list->what, list->first)
+                              : ddi_fail(status, list->first, "%s %d tensors: %s, ..; the log lists them all", list->what,
+                                         list->count, list->text);
+}
+
+static dd_status check_shape(const ddi_param *p, const dd_tensor *view)
+{
+    if (ddi_param_fits(p, view)) {
+        return DD_OK;
+    }
+    char want[96] = "", have[96] = "";
+    for (int32_t i = 0; i < p->ndim; i++) {
+        snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", i ? "," : "", (long long)p->shape[i]);
+    }
+    for (int32_t i = 0; i < view->ndim && strlen(have) < sizeof have - 24; i++) {
+        snprintf(have + strlen(have), sizeof have - strlen(have), "%s%lld", i ? "," : "", (long long)view->shape[i]);
+    }
+    const bool shape = strcmp(want, have) != 0;
+    return ddi_fail(shape ? DD_ERR_SHAPE : DD_ERR_DTYPE, p->name,
+                    shape ? "the file's tensor '%.100s' is [%s]; the configuration asks for [%s]"
+                          : "the file's tensor '%.100s' is [%s] of a type that is no real number; the model needs [%s]",
+                    p->name, have, want);
+}
+
+static dd_status match_names(const dd_model *m, const dd_tensorfile *file, int32_t *place, bool *used)
+{
+    name_list missing = {.model = m, .what = "the file lacks"}, unknown = {.model = m, .what = "this model does not know"};
+    for (int32_t i = 0; i < m->params.count; i++) {
+        place[i] = find_tensor(file, m->params.all[i]->name);
+        if (place[i] < 0) {
+            note_name(&missing, m->params.all[i]->name);
+        } else {
+            used[place[i]] = true;
+        }
+    }
+    DDI_TRY(say_names(&missing, DD_ERR_NOT_FOUND));
+    for (int32_t i = 0; i < m->params.count; i++) {
+        DDI_TRY(check_shape(m->params.all[i], &file->tensor[place[i]].view));
+    }
+    for (int32_t i = 0; i < file->tensor_count; i++) {
+        if (!used[i] && !is_spare(m, file->tensor[i].name)) {
+            note_name(&unknown, file->tensor[i].name);
+        }
+    }
+    return say_names(&unknown, DD_ERR_FORMAT);
+}
+
+dd_status ddi_huggingface_match(const dd_model *m, const dd_tensorfile *file, int32_t **place)
+{
+    ddi_allocator *allocator = &m->context->allocator;
+    *place = ddi_alloc_zero(allocator, (size_t)m->params.count, sizeof **place);
+    bool *used = ddi_alloc_zero(allocator, (size_t)file->tensor_count, sizeof *used);
+    dd_status status = *place && used ? match_names(m, file, *place, used)
+                                      : ddi_fail_nomem((uint64_t)m->params.count * sizeof **place, "a list of names");
+    ddi_free(allocator, used);
+    if (status != DD_OK) {
+        ddi_free(allocator, *place);
+        *place = NULL;
+    }
+    return status;
+}
+
+dd_status ddi_huggingface_load(dd_model *m, const dd_tensorfile *file, const int32_t *place)
 {
     for (int32_t i = 0; i < m->params.count; i++) {
-        dd_tensor view;
-        DDI_TRY(find_tensor(file, m->params.all[i]->name, &view));
-        DDI_TRY(copy_in(m, m->params.all[i], &view));
+        DDI_TRY(ddi_model_copy_in(m, m->params.all[i], &file->tensor[place[i]].view));
     }
-    return check_unknown(m, file);
+    return DD_OK;
 }
 
 /* transformers keeps a copy of the refining heads under the decoder. */

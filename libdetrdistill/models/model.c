@@ -16,6 +16,16 @@ static const ddi_option options[] = {
     {"training", DDI_CHOICE, offsetof(ddi_model_settings, training), 0, 0, "0", "0|1", "1: dropout draws"},
     {"gradients", DDI_CHOICE, offsetof(ddi_model_settings, gradients), 0, 0, "1", "0|1",
      "0: no backward pass; activations are given back at once"},
+    {"map", DDI_TEXT, offsetof(ddi_model_settings, map), 0, 0, "", NULL,
+     "file of rules 'name -> name' that come before the known ones"},
+    {"side", DDI_TEXT, offsetof(ddi_model_settings, side), 0, 0, "", NULL,
+     "student or teacher, of a checkpoint that holds both"},
+    {"coco", DDI_CHOICE, offsetof(ddi_model_settings, coco), 0, 0, "0", "0|1", "1: of 91 classes keep the 80 that COCO has"},
+    {"refine", DDI_CHOICE, offsetof(ddi_model_settings, refine), 0, 0, "auto", "auto|1|0",
+     "box refinement, where no configuration says; auto: if the layers' heads differ"},
+    {"heads", DDI_INT, offsetof(ddi_model_settings, heads), 1, 1024, "8", NULL, "attention heads, where no configuration says"},
+    {"queries", DDI_INT, offsetof(ddi_model_settings, queries), 1, DDI_MAX_QUERIES, "300", NULL,
+     "of two-stage models, where no configuration says"},
 };
 const ddi_option_table ddi_model_options = {"model", options, sizeof options / sizeof options[0]};
 
@@ -63,11 +73,10 @@ static dd_status read_config(dd_model *m, const char *folder, ddi_deformable_con
     return status;
 }
 
-/* Parameters with start values, and classes without names. */
-static dd_status build(dd_model *m, const ddi_deformable_config *config)
+/* Memory for parameters, with start values, and classes without names. */
+static dd_status allocate(dd_model *m)
 {
-    ddi_build build = {.params = &m->params, .trained = true};
-    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    const ddi_deformable_config *config = &m->net.config;
     DDI_TRY(ddi_params_allocate(&m->params, &m->exec, (uint64_t)m->context->settings.seed));
     m->class_name = ddi_alloc_zero(&m->context->allocator, (size_t)config->classes, sizeof *m->class_name);
     if (!m->class_name) {
@@ -87,26 +96,61 @@ static dd_status finish(dd_model *m)
     return m->settings.gradients ? ddi_params_allocate_grad(&m->params, &m->exec) : DD_OK;
 }
 
-static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, ddi_deformable_config *config)
+static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, const ddi_deformable_config *config)
 {
-    DDI_TRY(ddi_huggingface_backbone(file, &config->backbone));
-    ddi_huggingface_heads(file, config);
-    DDI_TRY(build(m, config));
-    DDI_TRY(ddi_huggingface_load(m, file));
+    ddi_build build = {.params = &m->params, .trained = true};
+    int32_t *place;
+    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    DDI_TRY(ddi_huggingface_match(m, file, &place)); /* before memory is taken for what a file only claims */
+    dd_status status = allocate(m);
+    if (status == DD_OK) {
+        status = ddi_huggingface_load(m, file, place);
+    }
+    ddi_free(&m->context->allocator, place);
+    return status;
+}
+
+static dd_status load_folder(dd_model *m, const char *folder, dd_tensorfile *file, const char *path)
+{
+    ddi_deformable_config config = {.d = 0};
+    const ddi_keymap *map;
+    DDI_TRY(read_config(m, folder, &config));
+    if (*m->settings.map) {
+        DDI_TRY(ddi_checkpoint_rename(file, path, &m->settings, &map));
+    }
+    DDI_TRY(ddi_huggingface_backbone(file, &config.backbone));
+    ddi_huggingface_heads(file, &config);
+    DDI_TRY(load_parameters(m, file, &config));
     DDI_TRY(ddi_huggingface_classes(m));
     m->renamed = false;
     return finish(m);
 }
 
-static dd_status load(dd_model *m, const char *folder)
+/* A checkpoint without a configuration. Its backbone gets transformers' names, so that what is saved is a folder of theirs. */
+static dd_status load_file(dd_model *m, dd_tensorfile *file, const char *path)
+{
+    ddi_deformable_config config;
+    const ddi_keymap *map;
+    DDI_TRY(ddi_checkpoint_rename(file, path, &m->settings, &map));
+    DDI_TRY(ddi_checkpoint_config(file, &m->settings, map, &config));
+    ddi_huggingface_heads(file, &config);
+    config.backbone.names = DDI_RESNET_TRANSFORMERS;
+    DDI_TRY(load_parameters(m, file, &config));
+    return finish(m);
+}
+
+static dd_status load(dd_model *m, const char *at)
 {
     char path[PATH_BYTES];
-    ddi_deformable_config config = {.d = 0};
     dd_tensorfile *file = NULL;
-    DDI_TRY(read_config(m, folder, &config));
-    DDI_TRY(join(path, folder, "model.safetensors"));
-    DDI_TRY(dd_tensorfile_open(&file, path));
-    const dd_status status = load_parameters(m, file, &config);
+    DDI_TRY(join(path, at, "config.json"));
+    const bool folder = ddi_file_exists(path);
+    if (folder) {
+        DDI_TRY(join(path, at, "model.safetensors"));
+    }
+    const char *weights = folder ? path : at;
+    DDI_TRY(dd_tensorfile_open(&file, weights));
+    const dd_status status = folder ? load_folder(m, at, file, path) : load_file(m, file, at);
     dd_tensorfile_free(file);
     return status;
 }
@@ -147,17 +191,25 @@ dd_status ddi_model_load(dd_model **model, dd_context *context, const char *fold
     return m ? hand_out(model, m, load(m, folder)) : DD_ERR_NOMEM;
 }
 
+static dd_status create(dd_model *m, const ddi_deformable_config *config, const char *weights)
+{
+    ddi_build build = {.params = &m->params, .trained = true};
+    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    DDI_TRY(allocate(m));
+    if (*weights) {
+        DDI_TRY(ddi_checkpoint_backbone(m, weights));
+    }
+    return finish(m);
+}
+
 dd_status ddi_model_create(dd_model **model, dd_context *context, const char *text)
 {
     ddi_model_settings settings;
     ddi_deformable_config config;
-    DDI_TRY(ddi_architecture_read(text, &settings, &config));
+    char weights[DDI_OPTION_TEXT];
+    DDI_TRY(ddi_architecture_read(text, &settings, &config, weights));
     dd_model *m = start(context, &settings);
-    if (!m) {
-        return DD_ERR_NOMEM;
-    }
-    dd_status status = build(m, &config);
-    return hand_out(model, m, status == DD_OK ? finish(m) : status);
+    return m ? hand_out(model, m, create(m, &config, weights)) : DD_ERR_NOMEM;
 }
 
 /* ---- Saving, classes, modes */

@@ -4,13 +4,19 @@
 #define DDI_MODELS_MODEL_H
 
 #include "base/options.h"
+#include "formats/tensorfile.h"
 #include "formats/text.h"
 #include "models/deformable_detr.h"
+#include "models/keymap.h"
 #include <detrdistill/model.h>
 #include <detrdistill/tensorfile.h>
 
 typedef struct ddi_model_settings {
     int32_t f64, training, gradients;
+    /* Of files without a configuration. */
+    int32_t refine, coco; /* refine: auto, 1, 0 */
+    int64_t heads, queries;
+    char map[DDI_OPTION_TEXT], side[DDI_OPTION_TEXT];
 } ddi_model_settings;
 
 extern const ddi_option_table ddi_model_options, ddi_architecture_options;
@@ -40,8 +46,17 @@ typedef struct ddi_found {
     int32_t *queries;
 } ddi_found;
 
+/* Checkpoints of other programs: our names for their tensors; what their shapes say; a start for the backbone. *map: NULL where
+ * only the user's rules fit. */
+dd_status ddi_checkpoint_rename(dd_tensorfile *file, const char *path, const ddi_model_settings *settings,
+                                const ddi_keymap **map);
+dd_status ddi_checkpoint_config(const dd_tensorfile *file, const ddi_model_settings *settings, const ddi_keymap *map,
+                                ddi_deformable_config *config);
+dd_status ddi_checkpoint_backbone(dd_model *model, const char *path);
+
 /* Options of a model made from nothing. */
-dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config);
+/* weights: DDI_OPTION_TEXT bytes for the file of a pretrained backbone, or "". */
+dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config, char *weights);
 
 /* Reads config.json of a Hugging Face folder. */
 dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config);
@@ -49,8 +64,13 @@ dd_status ddi_huggingface_config(const char *file, const void *text, size_t size
 dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config *config);
 /* Which heads its layers share. */
 void ddi_huggingface_heads(const dd_tensorfile *file, ddi_deformable_config *config);
-/* Values for every parameter, by its name or a name that means the same; strict. */
-dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file);
+/* Where the file has each parameter, by its name or a name that means the same; strict: says what is missing, of another shape
+ * or unknown. Reads no numbers. *place: to be freed. */
+dd_status ddi_huggingface_match(const dd_model *model, const dd_tensorfile *file, int32_t **place);
+dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file, const int32_t *place);
+bool ddi_param_fits(const ddi_param *param, const dd_tensor *view);
+dd_status ddi_model_copy_in(dd_model *model, const ddi_param *param, const dd_tensor *view);
+extern const char ddi_backbone_prefix[];
 dd_status ddi_huggingface_save(const dd_model *model, dd_tensorfile *file);
 
 /* Class names of the model's config.json, and that file's text. */

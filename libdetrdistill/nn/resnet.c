@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NORM_EPS 1e-5
-
 bool ddi_resnet_standard(int32_t depth, ddi_resnet_config *c)
 {
     const bool basic = depth == 18;
@@ -145,7 +143,7 @@ static void fold_conv(ddi_resnet_conv *c, char **at, int32_t dtype)
     c->scale = *at;
     c->shift = c->scale + (size_t)count * (size_t)dd_dtype_size(dtype);
     for (int64_t i = 0; i < count; i++) {
-        const double scale = read_real(c->gamma->data, dtype, i) / sqrt(read_real(c->variance->data, dtype, i) + NORM_EPS);
+        const double scale = read_real(c->gamma->data, dtype, i) / sqrt(read_real(c->variance->data, dtype, i) + DDI_NORM_EPS);
         write_real(c->scale, dtype, i, scale);
         write_real(c->shift, dtype, i, read_real(c->beta->data, dtype, i) - read_real(c->mean->data, dtype, i) * scale);
     }

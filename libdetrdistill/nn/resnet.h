@@ -5,6 +5,8 @@
 
 #include "nn/build.h"
 
+#define DDI_NORM_EPS 1e-5
+
 typedef enum ddi_resnet_names { DDI_RESNET_TORCHVISION, DDI_RESNET_TRANSFORMERS } ddi_resnet_names;
 
 typedef struct ddi_resnet_config {
