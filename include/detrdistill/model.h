@@ -68,9 +68,24 @@ DD_API dd_status dd_model_zero_gradients(dd_model *model);
 
 /* Elements of trained parameters and of all of them (detectors.md section 11). Pointers may be NULL. */
 DD_API dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all);
+/* The same for one part: "backbone", "neck", "encoder", "decoder", "heads" or "queries" (tables, level embedding, reference
+ * layer, and of two-stage models what makes queries of tokens). Errors: ARGUMENT, NOT_FOUND. */
+DD_API dd_status dd_model_part_size(dd_model *model, const char *part, int64_t *trained, int64_t *all);
 /* Multiply-adds of a forward pass of one image by mmcv's counting rule (detectors.md 12.1), for one part ("backbone", "neck",
  * "encoder", "decoder", "heads") or NULL for the whole. Runs nothing. Errors: ARGUMENT, NOT_FOUND, LIMIT, NOMEM. */
 DD_API dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count);
+
+/* What a pass over a batch of a shape will take, from a dry run; nothing is computed. With gradients=1: forward and backward,
+ * seeded at logits, boxes and neck. `what`:
+ *   "activations"   bytes of the batch, of activations and of their gradients, at most at a time
+ *   "parameters", "gradients"   bytes that the model holds for them (gradients: 0 where gradients=0)
+ *   "total"   these together; without the kernels' own scratch memory and an optimiser's state
+ *   "products", "traffic"   multiply-adds, and bytes read and written, of the forward pass; backward takes about twice as much
+ * padded=1: some images are smaller than the batch. Errors: ARGUMENT, NOT_FOUND, LIMIT, NOMEM. */
+DD_API dd_status dd_model_plan(dd_model *model, int32_t images, int32_t height, int32_t width, int32_t padded,
+                               int32_t gradients, const char *what, double *value);
+/* What "activations" were at most so far, in bytes, and what is held for them now. Pointers may be NULL. Errors: ARGUMENT. */
+DD_API dd_status dd_model_memory(dd_model *model, int64_t *peak, int64_t *held);
 
 /* Runs a batch: pixels [B,3,H,W], or [B,H,W,3] where the second dimension is not 3 (a loader's "pixels"), RGB, normalised
  * (detectors.md 10.1), zero where an image is padded, any float type and strides; sizes [B,2] int32, (w,h) of each image's real

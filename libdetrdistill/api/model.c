@@ -217,40 +217,120 @@ dd_status dd_model_size(dd_model *model, int64_t *trained, int64_t *all)
     return leave(model, DD_OK);
 }
 
-/* ---- Operations, by a dry run of one image */
+/* ---- Parts, operations, plans */
+
+static dd_status find_part(const char *part, int32_t count, int32_t *found)
+{
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(part, ddi_part_names[i]) == 0) {
+            *found = i;
+            return DD_OK;
+        }
+    }
+    return ddi_fail(DD_ERR_NOT_FOUND, part, "'%.40s' is no part; backbone, neck, encoder, decoder, heads%s are", part,
+                    count > DDI_PARTS ? " and queries" : "");
+}
+
+static dd_status part_size(dd_model *m, const char *part, int64_t *trained, int64_t *all)
+{
+    int32_t found = 0;
+    int64_t sum[2];
+    DDI_TRY(no_null(part, "dd_model_part_size", "part"));
+    DDI_TRY(find_part(part, DDI_PARTS + 1, &found));
+    ddi_model_part_size(m, found, &sum[0], &sum[1]);
+    if (trained) {
+        *trained = sum[0];
+    }
+    if (all) {
+        *all = sum[1];
+    }
+    return DD_OK;
+}
+
+dd_status dd_model_part_size(dd_model *model, const char *part, int64_t *trained, int64_t *all)
+{
+    DDI_TRY(enter(model, "dd_model_part_size"));
+    return leave(model, part_size(model, part, trained, all));
+}
+
+static dd_status plan_shape(dd_model *m, const char *function, int64_t images, int32_t height, int32_t width, bool padded,
+                            bool gradients, ddi_plan *plan)
+{
+    if (images < 1 || images > DDI_MAX_IMAGES || height < 1 || width < 1 || height > DDI_MAX_MAP_SIDE ||
+        width > DDI_MAX_MAP_SIDE) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "%s: sides must be 1 .. %d, images 1 .. %d", function, DDI_MAX_MAP_SIDE,
+                        DDI_MAX_IMAGES);
+    }
+    return ddi_model_plan(m, (const int64_t[]){images, height, width, 3}, padded, gradients, plan);
+}
 
 static dd_status count_operations(dd_model *m, int32_t height, int32_t width, const char *part, double *count)
 {
-    static const char *const name[DDI_PARTS] = {"backbone", "neck", "encoder", "decoder", "heads"};
     int32_t chosen = -1;
+    ddi_plan plan;
     DDI_TRY(no_null(count, "dd_model_operations", "count"));
-    for (int32_t i = 0; part && i < DDI_PARTS; i++) {
-        chosen = strcmp(part, name[i]) == 0 ? i : chosen;
+    if (part) {
+        DDI_TRY(find_part(part, DDI_PARTS, &chosen));
     }
-    if (part && chosen < 0) {
-        return ddi_fail(DD_ERR_NOT_FOUND, part, "'%.40s' is no part; backbone, neck, encoder, decoder and heads are", part);
-    }
-    if (height < 1 || width < 1 || height > DDI_MAX_MAP_SIDE || width > DDI_MAX_MAP_SIDE) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "dd_model_operations: sides must be 1 .. %d", DDI_MAX_MAP_SIDE);
-    }
-    const int32_t size[2] = {width, height};
-    ddi_tape dry;
-    ddi_detections out;
-    ddi_tape_init(&dry, &m->exec, m->dtype, true);
-    ddi_deformable_forward(&dry, &m->net, ddi_new(&dry, DDI_SHAPE(1, height, width, 3)), size, &out);
-    const dd_status status = dry.status;
+    DDI_TRY(plan_shape(m, "dd_model_operations", 1, height, width, false, false, &plan));
     *count = 0;
     for (int32_t i = 0; i < DDI_PARTS; i++) {
-        *count += !part || i == chosen ? dry.cost[i].counted : 0;
+        *count += !part || i == chosen ? plan.counted[i] : 0;
     }
-    ddi_tape_free(&dry);
-    return status;
+    return DD_OK;
 }
 
 dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count)
 {
     DDI_TRY(enter(model, "dd_model_operations"));
     return leave(model, count_operations(model, height, width, part, count));
+}
+
+static dd_status plan_for(dd_model *m, const int32_t shape[3], int32_t padded, int32_t gradients, const char *what,
+                          double *value)
+{
+    ddi_plan plan;
+    DDI_TRY(no_null(what, "dd_model_plan", "what"));
+    DDI_TRY(no_null(value, "dd_model_plan", "value"));
+    if (padded < 0 || padded > 1 || gradients < 0 || gradients > 1) {
+        return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_model_plan: padded and gradients are 0 or 1");
+    }
+    DDI_TRY(plan_shape(m, "dd_model_plan", shape[0], shape[1], shape[2], padded, gradients, &plan));
+    const struct {
+        const char *name;
+        double value;
+    } known[] = {{"activations", plan.activations}, {"parameters", plan.parameters},
+                 {"gradients", plan.gradients},     {"products", plan.products},
+                 {"traffic", plan.traffic},         {"total", plan.activations + plan.parameters + plan.gradients}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(what, known[i].name) == 0) {
+            *value = known[i].value;
+            return DD_OK;
+        }
+    }
+    return ddi_fail(DD_ERR_NOT_FOUND, what,
+                    "dd_model_plan: '%.40s' is not planned; activations, parameters, gradients, total, products, traffic are",
+                    what);
+}
+
+dd_status dd_model_plan(dd_model *model, int32_t images, int32_t height, int32_t width, int32_t padded, int32_t gradients,
+                        const char *what, double *value)
+{
+    const int32_t shape[3] = {images, height, width};
+    DDI_TRY(enter(model, "dd_model_plan"));
+    return leave(model, plan_for(model, shape, padded, gradients, what, value));
+}
+
+dd_status dd_model_memory(dd_model *model, int64_t *peak, int64_t *held)
+{
+    DDI_TRY(enter(model, "dd_model_memory"));
+    if (peak) {
+        *peak = model->tape.arena.highest;
+    }
+    if (held) {
+        *held = model->tape.arena.held;
+    }
+    return leave(model, DD_OK);
 }
 
 /* ---- Passes */

@@ -84,6 +84,15 @@ dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
 dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);
 dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
+/* What a batch of a shape takes. Bytes, but for products. */
+typedef struct ddi_plan {
+    double activations, parameters, gradients, products, traffic;
+    double counted[DDI_PARTS]; /* by the counting rule of detectors.md 12.1 */
+} ddi_plan;
+dd_status ddi_model_plan(dd_model *model, const int64_t shape[4], bool padded, bool gradients, ddi_plan *plan);
+extern const char *const ddi_part_names[DDI_PARTS + 1]; /* those that operations are counted in, then "queries" */
+/* Elements of the parameters of a part (of ddi_part_names). */
+void ddi_model_part_size(const dd_model *model, int32_t part, int64_t *trained, int64_t *all);
 /* size: (w,h) of the picture. */
 dd_status ddi_model_detections(dd_model *model, int32_t image, const int32_t size[2], int64_t most, double least,
                                ddi_found *found);

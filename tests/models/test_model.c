@@ -348,6 +348,99 @@ static void modes(void **state)
     dd_context_free(context);
 }
 
+/* ---- What it is made of, and what it takes */
+
+/* detectors.md sections 11 and 12: Deformable DETR, plain, 300 queries, 80 classes, mmdetection's neck. */
+static void published_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options;
+        int64_t trained, part[6];
+        double operations;
+    } models[] = {{"backbone=resnet-50 neck-bias=0 gradients=0",
+                   39843414,
+                   {23232512, 5638144, 4541184, 6123264, 153172, 155138},
+                   195.262e9},
+                  {"backbone=resnet-101 neck-bias=0 gradients=0",
+                   58783318,
+                   {42172416, 5638144, 4541184, 6123264, 153172, 155138},
+                   271.335e9}};
+    static const char *const names[] = {"backbone", "neck", "encoder", "decoder", "heads", "queries"};
+    dd_context *context = new_context("device=ref threads=2");
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        dd_model *model = new_model(context, models[i].options);
+        int64_t trained, all, sum = 0;
+        double operations, part, parts = 0;
+        GOOD(dd_model_size(model, &trained, &all));
+        assert_int_equal(trained, models[i].trained);
+        for (int k = 0; k < 6; k++) {
+            int64_t of_part;
+            GOOD(dd_model_part_size(model, names[k], &trained, &of_part));
+            assert_int_equal(trained, models[i].part[k]);
+            sum += of_part;
+            if (k < 5) {
+                GOOD(dd_model_operations(model, 800, 1280, names[k], &part));
+                parts += part;
+            }
+        }
+        assert_int_equal(sum, all);
+        GOOD(dd_model_operations(model, 800, 1280, NULL, &operations));
+        assert_true(fabs(operations - models[i].operations) < 0.0005e9);
+        assert_true(fabs(operations - parts) < 1);
+        assert_int_equal(dd_model_part_size(model, "tail", &trained, &all), DD_ERR_NOT_FOUND);
+        dd_model_free(model);
+    }
+    dd_context_free(context);
+}
+
+/* The plan's activations against what passes really took. */
+static void plan_tells_the_truth(void **state)
+{
+    (void)state;
+    static const char *const variants[] = {TINY, TINY "refine=1", TINY "refine=1 two-stage=1",
+                                           TINY "block=bottleneck encoder-layers=3 training=1"};
+    const dd_tensor x = images();
+    const int32_t sizes[] = {WIDTH, HEIGHT, WIDTH / 2, HEIGHT / 3};
+    dd_tensor s;
+    GOOD(dd_tensor_init(&s, (void *)(uintptr_t)sizes, DD_I32, 2, (const int64_t[]){IMAGES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
+    dd_context *context = new_context("device=ref");
+    for (size_t i = 0; i < 4 * sizeof variants / sizeof variants[0]; i++) {
+        const int32_t gradients = i / 2 % 2, padded = i % 2;
+        dd_model *model = new_model(context, variants[i / 4]);
+        double planned, other;
+        int64_t peak, held;
+        GOOD(dd_model_set_mode(model, i / 4 == 3, gradients));
+        GOOD(dd_model_plan(model, IMAGES, HEIGHT, WIDTH, padded, gradients, "activations", &planned));
+        GOOD(dd_model_memory(model, &peak, &held));
+        assert_true(peak == 0 && held == 0);
+        for (int pass = 0; pass < 2; pass++) {
+            static const char *const seeds[] = {"logits", "boxes", "features.0"};
+            GOOD(dd_model_forward(model, &x, padded ? &s : NULL));
+            for (int k = 0; gradients && k < 3; k++) {
+                dd_tensor seed;
+                GOOD(dd_model_seed(model, seeds[k], &seed));
+                ((float *)seed.data)[0] = 1;
+            }
+            if (gradients) {
+                GOOD(dd_model_backward(model));
+            }
+        }
+        GOOD(dd_model_memory(model, &peak, &held));
+        if (fabs((double)peak - planned) > 0.01 * planned || (double)peak > planned) {
+            fail_msg("%s, gradients %d, padded %d: planned %.0f, taken %lld", variants[i / 4], gradients, padded, planned,
+                     (long long)peak);
+        }
+        assert_true(held >= peak);
+        GOOD(dd_model_plan(model, IMAGES, HEIGHT, WIDTH, padded, gradients, "total", &other));
+        assert_true(other > planned);
+        assert_int_equal(dd_model_plan(model, IMAGES, HEIGHT, WIDTH, 0, 0, "time", &other), DD_ERR_NOT_FOUND);
+        assert_int_equal(dd_model_plan(model, 0, HEIGHT, WIDTH, 0, 0, "total", &other), DD_ERR_LIMIT);
+        dd_model_free(model);
+    }
+    dd_context_free(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_seed_same_start),
@@ -356,6 +449,8 @@ int main(void)
                                        cmocka_unit_test(channels_last_is_the_same),
                                        cmocka_unit_test(best_pairs),
                                        cmocka_unit_test(saved_and_loaded),
-                                       cmocka_unit_test(modes)};
+                                       cmocka_unit_test(modes),
+                                       cmocka_unit_test(published_sizes),
+                                       cmocka_unit_test(plan_tells_the_truth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
