@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The distiller: one knowledge-distillation step on the caller's tensors. It matches, computes every loss term and
- * writes gradients into the caller's memory. Source: DETRDistill (ICCV 2023), shared spec distillation A to D. */
+ * The distiller: one knowledge-distillation step, on the caller's tensors or on whole models of this library. It matches,
+ * computes every loss term and writes gradients: into the caller's memory, or back into the student's parameters. Source:
+ * DETRDistill (ICCV 2023), shared spec distillation A to D. */
 #ifndef DETRDISTILL_DISTILLER_H
 #define DETRDISTILL_DISTILLER_H
 
 #include <detrdistill/context.h>
+#include <detrdistill/data.h>
+#include <detrdistill/model.h>
 #include <detrdistill/tensor.h>
 
 #ifdef __cplusplus
@@ -28,6 +31,7 @@ typedef int32_t (*dd_trace_fn)(void *user, const char *json, int64_t bytes);
  *   split=0|1   stage=grouped|first   contrastive=0|1
  *   feature-mask=sum-max|per-query|none   topk=100 (0: all queries once)   gamma-class=1 gamma-iou=1   psi-raw=0|1
  *   adaptor=auto|always|never   prior=none|init|group|assigned   prior-stage=stage|last
+ *   feature-source=auto|neck|encoder   of attached models: which maps are compared (D.5)
  *   weight.det weight.denoising weight.logits weight.features weight.prior weight.contrastive = 1
  *   nonfinite=error|skip|clamp
  * Errors: ARGUMENT, OPTION, LIMIT, NOMEM. */
@@ -102,6 +106,48 @@ DD_API dd_status dd_distiller_prepare(dd_distiller *distiller);
 DD_API dd_status dd_distiller_parameter_count(const dd_distiller *distiller, int32_t *count);
 DD_API dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value,
                                            dd_tensor *grad);
+
+/* ---- Whole models */
+
+/* Attaches a student and its teacher (NULL: none; then only the student's own detection loss runs, whatever the options say).
+ * From now on dd_distiller_step is one training step on the bound batch:
+ *   the teacher's forward pass, without gradients and without dropout (or its stored outputs, see dd_distiller_set_cache);
+ *   the student's, in the mode that it has (dd_model_set_mode), with the teacher's queries as a second group through its
+ *   decoder where prior=group or assigned: the groups do not see each other, and the student's own outputs keep their bits;
+ *   matchings, terms, and their gradients back into the parameters: *added* to what dd_model_gradient and
+ *   dd_distiller_parameter_at show, until dd_model_zero_gradients and dd_distiller_zero_gradients.
+ * Terms, results, weights, mean and trace are as without models; dd_model_tensor shows what both models left. A step that fails
+ * has added nothing, unless it fails on the way back (NOMEM, BACKEND, CANCELLED): zero the gradients then.
+ * Instead of the tensors above one binds the batch: pixels [B,3,H,W], image.sizes [B,2] (the real part of each image), gt.*,
+ * and image.ids [B] (optional), or all of them at once by dd_distiller_bind_batch. Models may differ in backbone, depth,
+ * queries, stages, width and element type; classes and context must be the same. Levels that only one of them has are left out.
+ * The student needs gradients=1. prior=init copies the teacher's query table into the student now, and never again: load a
+ * saved state afterwards. The parameters of dd_distiller_parameter_at all exist after this call; where decoders differ in
+ * width, two maps for the teacher's queries are among them (prior.position.*, prior.content.*). Once for each distiller, before
+ * its first step. Models may be freed in any order; a step then fails. Errors: ARGUMENT (not models, the same one twice,
+ * another context), STATE (attached already, or had a step, or the student keeps no gradients), SHAPE (classes differ;
+ * prior=init with other queries or width), UNSUPPORTED (family of the options), LIMIT, NOMEM, BACKEND, FORKED. */
+DD_API dd_status dd_distiller_attach(dd_distiller *distiller, dd_model *student, dd_model *teacher);
+
+/* Binds the loader's current batch: pixels, image.sizes, image.ids, gt.boxes, gt.labels, gt.offsets. Step before the loader
+ * goes on. Errors: ARGUMENT, STATE (no models attached; the loader has no batch). */
+DD_API dd_status dd_distiller_bind_batch(dd_distiller *distiller, dd_loader *loader);
+
+/* Zeroes the gradients of the distiller's own parameters. Errors: ARGUMENT, BACKEND. */
+DD_API dd_status dd_distiller_zero_gradients(dd_distiller *distiller);
+
+/* Keeps the teacher's outputs in a folder, one file for each image, and reads them instead of running the teacher. A file is
+ * used only if the picture's pixels as they entered the step (after augmentation and padding), its size and id, the teacher's
+ * weights and shape, the library and the kernels of this machine are the same, and its checksum is right; else the teacher
+ * runs, one image at a time, so that what is read is bit for bit what would be computed. The folder never holds more than
+ * `most_bytes` of such files: those of other weights go first; once it is full, nothing more is stored. A file that cannot be
+ * written is no error. folder = NULL: off. The folder must exist. Errors: ARGUMENT, STATE (no teacher attached), UNSUPPORTED
+ * (on a device), IO, LIMIT, NOMEM. */
+DD_API dd_status dd_distiller_set_cache(dd_distiller *distiller, const char *folder, int64_t most_bytes);
+
+/* Images whose outputs were read, and computed, since dd_distiller_set_cache; bytes of the folder's files. Pointers may be
+ * NULL. Errors: ARGUMENT, STATE (no cache). */
+DD_API dd_status dd_distiller_cache_statistics(const dd_distiller *distiller, int64_t *hits, int64_t *misses, int64_t *bytes);
 
 #ifdef __cplusplus
 }

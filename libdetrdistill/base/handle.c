@@ -12,6 +12,7 @@ typedef struct entry {
     int32_t kind;
     int32_t users;
     bool freed;
+    uint64_t number;
 } entry;
 
 static const char tombstone_object;
@@ -22,6 +23,7 @@ enum { FIRST_SLOTS = 64 };
 static entry first_table[FIRST_SLOTS];
 static entry *table = first_table;
 static size_t slots = FIRST_SLOTS, used; /* used counts tombstones, too */
+static uint64_t last_number;
 
 static const char *const kind_names[] = {
     [DDI_CONTEXT] = "context",       [DDI_MATCHER] = "matcher", [DDI_DISTILLER] = "distiller",
@@ -78,7 +80,7 @@ dd_status ddi_handle_add(const void *object, ddi_handle_kind kind)
     pthread_mutex_lock(&lock);
     bool room = 2 * (used + 1) <= slots || grow();
     if (room)
-        insert((entry){.object = object, .kind = (int32_t)kind});
+        insert((entry){.object = object, .kind = (int32_t)kind, .number = ++last_number});
     pthread_mutex_unlock(&lock);
     return room ? DD_OK : ddi_fail_nomem(slots * 2 * sizeof(entry), "the table of handles");
 }
@@ -104,6 +106,15 @@ dd_status ddi_handle_enter(const void *object, ddi_handle_kind kind, const char 
         return ddi_fail(status, NULL, "%s: another call is running on this %s; one thread at a time may use it", function,
                         name);
     return DD_OK;
+}
+
+uint64_t ddi_handle_number(const void *object)
+{
+    pthread_mutex_lock(&lock);
+    const entry *e = find(object);
+    const uint64_t number = e && !e->freed ? e->number : 0;
+    pthread_mutex_unlock(&lock);
+    return number;
 }
 
 static void forget(entry *e)

@@ -6,6 +6,7 @@
 
 #include <detrdistill/status.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef enum {
     DDI_CONTEXT = 1,
@@ -21,6 +22,9 @@ typedef enum {
 
 /* Makes a handle known. Errors: NOMEM. */
 dd_status ddi_handle_add(const void *object, ddi_handle_kind kind);
+
+/* A number that no other handle of this process ever has; 0: not live. An object's address may be used again, this may not. */
+uint64_t ddi_handle_number(const void *object);
 
 /* Begins a call on a handle; `function` names the caller in the error. Contexts may be entered many times at once, others once.
  * Errors: ARGUMENT (NULL, not a live handle of this kind), STATE (in use). */

@@ -232,3 +232,19 @@ dd_status ddi_append_close(ddi_append *file)
     *file = (ddi_append){.descriptor = -1};
     return status;
 }
+
+dd_status ddi_file_size(const char *path, int64_t *bytes)
+{
+    struct stat about;
+    if (OR_FAULT(stat(path, &about)))
+        return fail_io("look at", path);
+    if (!S_ISREG(about.st_mode))
+        return ddi_fail(DD_ERR_IO, NULL, "%s is not a regular file", path);
+    *bytes = about.st_size;
+    return DD_OK;
+}
+
+dd_status ddi_file_remove(const char *path)
+{
+    return OR_FAULT(unlink(path)) ? fail_io("remove", path) : DD_OK;
+}

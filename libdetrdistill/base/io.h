@@ -22,6 +22,12 @@ void ddi_file_map_close(ddi_file_map *map);
 /* Whether there is something at the path. */
 bool ddi_file_exists(const char *path);
 
+/* Bytes of a file. Errors: IO (also for what is not a regular file). */
+dd_status ddi_file_size(const char *path, int64_t *bytes);
+
+/* Removes a file. Errors: IO. */
+dd_status ddi_file_remove(const char *path);
+
 /* Names of the files in a folder that end in `ending`, sorted by byte; to be freed at once with ddi_free(NULL, ..), the names
  * lie behind the array. Errors: IO, NOMEM, LIMIT (more than 2^22 files). */
 dd_status ddi_folder_list(const char *folder, const char *ending, char ***names, int32_t *count);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One distillation step: take the tensors, match, compute every module, deliver (pseudo-code E of the specification). */
-#include "kd/distiller.h"
 #include "base/error.h"
+#include "kd/attach.h"
 
 #include <math.h>
 #include <string.h>
@@ -36,6 +36,7 @@ static void free_levels(dd_distiller *d)
 void ddi_distiller_free(dd_distiller *d)
 {
     ddi_exec *x = &d->exec;
+    ddi_attachment_free(d);
     ddi_inputs_free(x, d->input, IN_COUNT);
     ddi_objects_free(x, &d->objects);
     ddi_matching *const matchings[] = {&d->det_match, &d->teacher_match, &d->prior_match, &d->kd_match};
@@ -55,6 +56,7 @@ void ddi_distiller_free(dd_distiller *d)
     for (int32_t i = 0; i < d->parameter_count; i++) {
         ddi_buffer_free(x, &d->parameter[i].value);
         ddi_buffer_free(x, &d->parameter[i].grad);
+        ddi_buffer_free(x, &d->parameter[i].sum);
     }
     ddi_free(&x->context->allocator, d->term);
     ddi_exec_free(x);

@@ -10,13 +10,15 @@
 
 typedef enum { DDI_PRIOR_NONE, DDI_PRIOR_INIT, DDI_PRIOR_GROUP, DDI_PRIOR_ASSIGNED } ddi_prior_mode;
 typedef enum { DDI_MASK_SUM_MAX, DDI_MASK_PER_QUERY, DDI_MASK_NONE } ddi_mask_mode;
+typedef enum { DDI_SOURCE_AUTO, DDI_SOURCE_NECK, DDI_SOURCE_ENCODER } ddi_feature_source;
 typedef enum { DDI_ADAPTOR_AUTO, DDI_ADAPTOR_ALWAYS, DDI_ADAPTOR_NEVER } ddi_adaptor_mode;
 
 /* Modules of the total loss (D.1), in the order of their sum. */
 typedef enum { DDI_DET, DDI_DENOISING, DDI_LOGITS, DDI_FEATURES, DDI_PRIOR, DDI_CONTRASTIVE, DDI_MODULES } ddi_module;
 
 typedef struct ddi_distiller_settings {
-    int32_t profile, family, det, logits, split, stage, contrastive, mask, psi_raw, adaptor, prior, prior_last, nonfinite;
+    int32_t profile, family, det, logits, split, stage, contrastive, mask, psi_raw, source, adaptor, prior, prior_last,
+        nonfinite;
     int64_t classes, topk, hidden, denoising_groups;
     double gamma_class, gamma_iou;
     double weight[DDI_MODULES]; /* lambda of each module */
@@ -54,7 +56,9 @@ enum {
     IN_SIZES,
     IN_TEACHER_FEATURES,
     IN_PADDING = IN_TEACHER_FEATURES + DDI_MAX_LEVELS,
-    IN_COUNT = IN_PADDING + DDI_MAX_LEVELS
+    IN_PIXELS = IN_PADDING + DDI_MAX_LEVELS, /* of attached models */
+    IN_IDS,
+    IN_COUNT
 };
 
 /* A parameter that the distiller owns. */
@@ -62,6 +66,7 @@ typedef struct ddi_parameter {
     int32_t input;          /* the name it has when bound */
     ddi_buffer value, grad; /* device, reals of `view.dtype` */
     dd_tensor view;         /* of value */
+    ddi_buffer sum;         /* of gradients over steps, where models are attached */
 } ddi_parameter;
 
 /* One feature level of a step. */
@@ -94,6 +99,8 @@ enum { CONTRASTIVE_BUFFERS = 34, RESULTS = 16 + DDI_MAX_LEVELS };
 /* Total, modules, five parts of six modules at most for each stage, levels. */
 enum { DDI_MAX_TERMS = 1 + DDI_MODULES + DDI_MAX_STAGES * (3 + 3 + 5 + 3 + 1) + DDI_MAX_LEVELS };
 
+typedef struct ddi_attachment ddi_attachment; /* attach.h */
+
 struct dd_distiller {
     ddi_exec exec;
     ddi_distiller_settings settings;
@@ -104,6 +111,7 @@ struct dd_distiller {
     void *trace_user;
     ddi_parameter parameter[2 * DDI_MAX_LEVELS + 2 * DDI_BRANCH_PARAMETERS];
     int32_t parameter_count;
+    ddi_attachment *attached; /* NULL: the caller binds every tensor */
 
     /* of the step in hand */
     int32_t dtype, images, levels, topk;

@@ -50,6 +50,8 @@ void ddi_distiller_name_inputs(dd_distiller *d)
         {IN_GT_OFFSETS, "gt.offsets", DDI_INDICES, 1, true},
         {IN_GT_CROWD, "gt.crowd", DDI_BYTES, 1, true},
         {IN_SIZES, "image.sizes", DDI_REALS | DDI_INDICES, 2, true},
+        {IN_PIXELS, "pixels", DDI_REALS, 4, true},
+        {IN_IDS, "image.ids", DDI_INDICES, 1, true},
     };
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         name_input(&d->input[plain[i].input], plain[i].kind, plain[i].dims, plain[i].name, -1);

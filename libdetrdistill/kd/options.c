@@ -10,7 +10,7 @@ const char *const ddi_module_names[DDI_MODULES] = {"det", "denoising", "logits",
 #define WEIGHT(module) (offsetof(ddi_distiller_settings, weight) + sizeof(double) * (module))
 static const ddi_option option[] = {
     {"profile", DDI_CHOICE, FIELD(profile), 0, 0, "default", "default|as-published|paper",
-     "sets split, stage, contrastive, feature-mask, topk, gammas, adaptor and prior"},
+     "sets split, stage, contrastive, feature-mask, topk, gammas, feature-source, adaptor and prior"},
     {"family", DDI_CHOICE, FIELD(family), 0, 0, "deformable-detr", DDI_FAMILIES, "conventions of matching and base loss"},
     {"classes", DDI_INT, FIELD(classes), 0, DDI_MAX_CLASSES, "0", NULL, "checked against the tensors; 0: taken from them"},
     {"det", DDI_CHOICE, FIELD(det), 0, 0, "1", "0|1", "the student's own detection loss"},
@@ -26,6 +26,8 @@ static const ddi_option option[] = {
     {"gamma-class", DDI_REAL, FIELD(gamma_class), 0, 100, "1", NULL, "exponent of the class score in the quality"},
     {"gamma-iou", DDI_REAL, FIELD(gamma_iou), 0, 100, "1", NULL, "exponent of the IoU in the quality"},
     {"psi-raw", DDI_CHOICE, FIELD(psi_raw), 0, 0, "0", "0|1", "per-query: literal dot product, not the cosine"},
+    {"feature-source", DDI_CHOICE, FIELD(source), 0, 0, "auto", "auto|neck|encoder",
+     "maps of attached models that are compared (D.5); auto: the neck's"},
     {"adaptor", DDI_CHOICE, FIELD(adaptor), 0, 0, "auto", "auto|always|never", "1x1 convolution on student maps (B.5)"},
     {"prior", DDI_CHOICE, FIELD(prior), 0, 0, "assigned", "none|init|group|assigned",
      "query-prior assignment distillation (C.5)"},
@@ -58,6 +60,7 @@ static void apply_profile(void *settings, const ddi_option *changed)
     s->mask = paper ? DDI_MASK_PER_QUERY : DDI_MASK_SUM_MAX;
     s->topk = paper ? 0 : 100;
     s->gamma_class = s->gamma_iou = paper ? .5 : 1;
+    s->source = paper ? DDI_SOURCE_ENCODER : published ? DDI_SOURCE_NECK : DDI_SOURCE_AUTO;
     s->adaptor = paper ? DDI_ADAPTOR_ALWAYS : published ? DDI_ADAPTOR_NEVER : DDI_ADAPTOR_AUTO;
     s->prior = published ? DDI_PRIOR_GROUP : DDI_PRIOR_ASSIGNED;
 }

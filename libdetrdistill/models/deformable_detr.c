@@ -280,21 +280,17 @@ static ddi_value *run_encoder(ddi_tape *t, const ddi_deformable *m, const ddi_de
 
 /* ---- Queries: a table (2.1), or the best tokens of the encoder (2.3) */
 
-typedef struct query_values {
-    ddi_value *position, *content, *reference;
-} query_values;
-
-static query_values table_queries(ddi_tape *t, const ddi_deformable *m, int64_t B)
+static ddi_query_values table_queries(ddi_tape *t, const ddi_deformable *m, int64_t B)
 {
     ddi_value *table = ddi_param_value(t, m->queries);
-    query_values q;
+    ddi_query_values q;
     q.position = ddi_repeat_columns(t, table, B, 0, m->config.d);
     q.content = ddi_repeat_columns(t, table, B, m->config.d, m->config.d);
     q.reference = ddi_sigmoid(t, ddi_run_dense(t, &m->reference, q.position));
     return q;
 }
 
-static query_values token_queries(ddi_tape *t, const ddi_deformable *m, const level_masks *masks, ddi_detections *out)
+static ddi_query_values token_queries(ddi_tape *t, const ddi_deformable *m, const level_masks *masks, ddi_detections *out)
 {
     static const int32_t order[] = {0, 1, 2, 3};
     const ddi_deformable_config *c = &m->config;
@@ -308,7 +304,7 @@ static query_values token_queries(ddi_tape *t, const ddi_deformable *m, const le
     out->proposals = ddi_plus(t, ddi_run_box_head(t, box_head_of(m, head), memory), box);
     t->part = DDI_PART_DECODER;
     out->top = ddi_top_rows(t, out->proposal_logits, c->queries);
-    query_values q;
+    ddi_query_values q;
     q.reference = ddi_sigmoid(t, ddi_take_rows(t, ddi_detach(t, out->proposals), out->top, c->queries));
     ddi_value *code = ddi_coord_embed(t, q.reference, (int32_t)(c->d / 2), order, 2 * M_PI);
     code = ddi_layernorm(t, ddi_run_dense(t, &m->position_transform, code), NULL, m->position_norm.gamma, m->position_norm.beta,
@@ -323,49 +319,92 @@ static query_values token_queries(ddi_tape *t, const ddi_deformable *m, const le
 
 /* ---- Decoder and heads */
 
-/* Logits and boxes of a layer, written into their stage of out->logits and out->boxes. */
-static ddi_value *run_heads(ddi_tape *t, const ddi_deformable *m, int32_t layer, ddi_value *h, ddi_value *reference,
-                            const ddi_detections *out)
+/* Queries on their way through the decoder, and where their outputs go. */
+typedef struct query_group {
+    ddi_query_values start;
+    ddi_value *x, *reference;
+    ddi_value *logits, *boxes; /* of all layers */
+    uint32_t stream;           /* of dropout */
+} query_group;
+
+/* Logits and boxes of a layer, written into their stage of the group's. */
+static ddi_value *run_heads(ddi_tape *t, const ddi_deformable *m, int32_t layer, const query_group *g)
 {
     const ddi_deformable_config *c = &m->config;
     const ddi_dense *class_head = class_head_of(m, layer);
-    const int64_t B = h->shape[0], N = h->shape[1];
+    const int64_t B = g->x->shape[0], N = g->x->shape[1];
     t->part = DDI_PART_HEADS;
-    ddi_value *logits = ddi_view(t, out->logits, layer * B * N * c->classes, DDI_SHAPE(B, N, c->classes));
-    ddi_value *boxes = ddi_view(t, out->boxes, layer * B * N * 4, DDI_SHAPE(B, N, 4));
-    ddi_linear(t, h, class_head->w, class_head->b, false, logits);
-    ddi_box_refine(t, ddi_run_box_head(t, box_head_of(m, layer), h), reference, REFERENCE_EPS, boxes);
+    ddi_value *logits = ddi_view(t, g->logits, layer * B * N * c->classes, DDI_SHAPE(B, N, c->classes));
+    ddi_value *boxes = ddi_view(t, g->boxes, layer * B * N * 4, DDI_SHAPE(B, N, 4));
+    ddi_linear(t, g->x, class_head->w, class_head->b, false, logits);
+    ddi_box_refine(t, ddi_run_box_head(t, box_head_of(m, layer), g->x), g->reference, REFERENCE_EPS, boxes);
     t->part = DDI_PART_DECODER;
     return boxes;
 }
 
-static void run_decoder(ddi_tape *t, const ddi_deformable *m, query_values q, const level_masks *masks, ddi_detections *out)
+static query_group make_group(ddi_tape *t, const ddi_deformable *m, ddi_query_values q, uint32_t stream)
+{
+    const int64_t L = m->config.decoder_layers, B = q.content->shape[0], N = q.content->shape[1];
+    return (query_group){.start = q,
+                         .x = q.content,
+                         .reference = q.reference,
+                         .logits = ddi_new(t, DDI_SHAPE(L, B, N, m->config.classes)),
+                         .boxes = ddi_new(t, DDI_SHAPE(L, B, N, 4)),
+                         .stream = stream};
+}
+
+static void run_layer(ddi_tape *t, const ddi_deformable *m, int32_t layer, query_group *g, ddi_value *values,
+                      const ddi_msda_spec *grid)
 {
     const ddi_deformable_config *c = &m->config;
     const ddi_block_config block = block_config(c, false);
-    const ddi_msda_spec grid = {&out->levels, masks->ratio, masks->padding, block.heads, block.points};
-    const int64_t B = q.content->shape[0], N = q.content->shape[1];
-    ddi_value *x = q.content, *reference = q.reference;
-    out->logits = ddi_new(t, DDI_SHAPE(c->decoder_layers, B, N, c->classes));
-    out->boxes = ddi_new(t, DDI_SHAPE(c->decoder_layers, B, N, 4));
+    ddi_scope scope = ddi_scope_begin(t);
+    t->stream = g->stream;
+    g->x = ddi_run_self_attention(t, &m->decoder[layer].self, &block, g->x, g->start.position, 0);
+    g->x = ddi_run_sampling(t, &m->decoder[layer].cross, &block, g->x, g->start.position, values, g->reference, grid);
+    g->x = ddi_run_feed_forward(t, &m->decoder[layer].ffn, &block, g->x);
+    ddi_value *boxes = run_heads(t, m, layer, g);
+    if (c->refine || c->two_stage) {
+        g->reference = ddi_detach(t, boxes);
+    }
+    g->stream = t->stream;
+    ddi_value *keep[] = {g->x, g->reference};
+    ddi_scope_end(t, scope, 2, keep);
+}
+
+/* All groups layer by layer, so that they share a layer's values of the tokens. */
+static void run_decoder(ddi_tape *t, const ddi_deformable *m, query_group *group, int32_t groups, const level_masks *masks,
+                        ddi_detections *out)
+{
+    const ddi_deformable_config *c = &m->config;
+    const ddi_msda_spec grid = {&out->levels, masks->ratio, masks->padding, c->decoder_heads, c->decoder_points};
     for (int32_t i = 0; i < c->decoder_layers; i++) {
         ddi_scope scope = ddi_scope_begin(t);
-        x = ddi_run_self_attention(t, &m->decoder[i].self, &block, x, q.position, 0);
-        x = ddi_run_deformable_attention(t, &m->decoder[i].cross, &block, x, q.position, out->encoder, reference, &grid);
-        x = ddi_run_feed_forward(t, &m->decoder[i].ffn, &block, x);
-        ddi_value *boxes = run_heads(t, m, i, x, reference, out);
-        if (c->refine || c->two_stage) {
-            reference = ddi_detach(t, boxes);
-            out->refined[i] = reference;
+        ddi_value *values = ddi_run_attention_values(t, &m->decoder[i].cross, out->encoder), *keep[4];
+        for (int32_t g = 0; g < groups; g++) {
+            run_layer(t, m, i, &group[g], values, &grid);
+            keep[2 * g] = group[g].x;
+            keep[2 * g + 1] = group[g].reference;
         }
-        ddi_value *keep[] = {x, reference};
-        ddi_scope_end(t, scope, 2, keep);
-        out->layer[i] = x;
+        ddi_scope_end(t, scope, 2 * groups, keep);
+        out->layer[i] = group[0].x;
+        out->refined[i] = c->refine || c->two_stage ? group[0].reference : NULL;
+    }
+    out->logits = group[0].logits;
+    out->boxes = group[0].boxes;
+    if (groups > 1) {
+        out->group_logits = group[1].logits;
+        out->group_boxes = group[1].boxes;
     }
 }
 
-void ddi_deformable_forward(ddi_tape *t, const ddi_deformable *m, ddi_value *image, const int32_t *sizes, ddi_detections *out)
+void ddi_deformable_forward_groups(ddi_tape *t, const ddi_deformable *m, ddi_value *image, const int32_t *sizes,
+                                   ddi_group_fn second, void *arg, ddi_detections *out)
 {
+    enum { SECOND_STREAMS = 1 << 24 }; /* more than the first group ever draws from */
+    ddi_query_values other = {0};
+    query_group group[2];
+    int32_t groups = 1;
     *out = (ddi_detections){.levels = {0}};
     ddi_resnet_forward(t, &m->backbone, image, out->stage);
     out->features = run_neck(t, m, out);
@@ -376,7 +415,17 @@ void ddi_deformable_forward(ddi_tape *t, const ddi_deformable *m, ddi_value *ima
     out->ratio = masks.ratio;
     out->encoder = run_encoder(t, m, out, &masks);
     t->part = DDI_PART_DECODER;
-    const query_values q = m->config.two_stage ? token_queries(t, m, &masks, out) : table_queries(t, m, image->shape[0]);
-    out->reference = q.reference;
-    run_decoder(t, m, q, &masks, out);
+    out->queries = m->config.two_stage ? token_queries(t, m, &masks, out) : table_queries(t, m, image->shape[0]);
+    out->reference = out->queries.reference;
+    group[0] = make_group(t, m, out->queries, t->stream);
+    if (second && second(t, arg, image->shape[0], &other)) {
+        other.reference = other.reference ? other.reference : ddi_sigmoid(t, ddi_run_dense(t, &m->reference, other.position));
+        group[groups++] = make_group(t, m, other, SECOND_STREAMS);
+    }
+    run_decoder(t, m, group, groups, &masks, out);
+}
+
+void ddi_deformable_forward(ddi_tape *t, const ddi_deformable *m, ddi_value *image, const int32_t *sizes, ddi_detections *out)
+{
+    ddi_deformable_forward_groups(t, m, image, sizes, NULL, NULL, out);
 }

@@ -45,6 +45,16 @@ typedef struct ddi_deformable {
     ddi_box_head box_head[DDI_MOST_LAYERS + 1];
 } ddi_deformable;
 
+/* What a decoder starts from; values of the tape. */
+typedef struct ddi_query_values {
+    ddi_value *position, *content; /* [B,N,d] */
+    ddi_value *reference;          /* [B,N,2 or 4] */
+} ddi_query_values;
+
+/* Makes a second group of queries for the decoder; a reference that stays NULL is the model's own layer on the position.
+ * Returns false where there is none. */
+typedef bool (*ddi_group_fn)(ddi_tape *tape, void *arg, int64_t images, ddi_query_values *queries);
+
 /* What a forward pass leaves; values of the tape. NULL: not of this variant. */
 typedef struct ddi_detections {
     ddi_levels levels;
@@ -57,6 +67,8 @@ typedef struct ddi_detections {
     ddi_value *logits, *boxes;                    /* [L,B,N,K], [L,B,N,4] */
     ddi_value *ratio;                             /* [B,levels,2]; NULL: nothing is padded */
     ddi_value *proposal_logits, *proposals, *top; /* [B,S,K], [B,S,4] before the sigmoid, int32 [B,N] */
+    ddi_query_values queries;                     /* what the decoder started from */
+    ddi_value *group_logits, *group_boxes;        /* [L,B,Ng,K], [L,B,Ng,4] of the second group; NULL: none ran */
 } ddi_detections;
 
 /* What is wrong with a configuration; NULL: nothing. */
@@ -65,5 +77,10 @@ dd_status ddi_deformable_build(ddi_deformable *model, ddi_build *build, const dd
 /* image [B,H,W,3], normalised, zero outside; sizes: (w,h) of each image's real part, on the host. */
 void ddi_deformable_forward(ddi_tape *tape, const ddi_deformable *model, ddi_value *image, const int32_t *sizes,
                             ddi_detections *out);
+
+/* The same with a second group of queries (fn NULL: none) through the decoder. The groups do not see each other, so the first
+ * gives what it gives alone, dropout included. */
+void ddi_deformable_forward_groups(ddi_tape *tape, const ddi_deformable *model, ddi_value *image, const int32_t *sizes,
+                                   ddi_group_fn group, void *arg, ddi_detections *out);
 
 #endif

@@ -333,7 +333,13 @@ static dd_tensor channels_first(const dd_tensor *pixels)
     return p;
 }
 
-dd_status ddi_model_forward(dd_model *m, const dd_tensor *given, const dd_tensor *sizes)
+dd_status ddi_model_forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
+{
+    const ddi_model_pass pass = {.record = m->settings.gradients != 0, .training = m->settings.training != 0};
+    return ddi_model_run(m, pixels, sizes, &pass);
+}
+
+dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *sizes, const ddi_model_pass *pass)
 {
     ddi_tape *t = &m->tape;
     const uint32_t step = t->step;
@@ -342,12 +348,12 @@ dd_status ddi_model_forward(dd_model *m, const dd_tensor *given, const dd_tensor
     DDI_TRY(check_sides(pixels));
     m->has_run = false;
     ddi_tape_reset(t);
-    t->record = m->settings.gradients != 0;
-    t->training = m->settings.training != 0;
+    t->record = pass->record;
+    t->training = pass->training;
     t->seed = (uint64_t)m->context->settings.seed;
     const int32_t *known = read_sizes(m, pixels, sizes);
     if (known) {
-        ddi_deformable_forward(t, &m->net, take_pixels(m, pixels), known, &m->out);
+        ddi_deformable_forward_groups(t, &m->net, take_pixels(m, pixels), known, pass->group, pass->group_arg, &m->out);
     }
     t->step = step + 1;
     m->has_run = t->status == DD_OK;

@@ -93,6 +93,15 @@ dd_status ddi_model_plan(dd_model *model, const int64_t shape[4], bool padded, b
 extern const char *const ddi_part_names[DDI_PARTS + 1]; /* those that operations are counted in, then "queries" */
 /* Elements of the parameters of a part (of ddi_part_names). */
 void ddi_model_part_size(const dd_model *model, int32_t part, int64_t *trained, int64_t *all);
+
+/* A forward pass in another mode than the model's own. */
+typedef struct ddi_model_pass {
+    bool record, training; /* keep what gradients need; dropout draws */
+    ddi_group_fn group;    /* NULL: no second group of queries */
+    void *group_arg;
+} ddi_model_pass;
+dd_status ddi_model_run(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes, const ddi_model_pass *pass);
+
 /* size: (w,h) of the picture. */
 dd_status ddi_model_detections(dd_model *model, int32_t image, const int32_t size[2], int64_t most, double least,
                                ddi_found *found);

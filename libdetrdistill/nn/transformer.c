@@ -57,14 +57,28 @@ void ddi_build_deformable_attention(ddi_deformable_attention *a, ddi_build *b, c
     a->norm = ddi_build_norm(b, layer, at, c->d);
 }
 
+ddi_value *ddi_run_attention_values(ddi_tape *t, const ddi_deformable_attention *a, ddi_value *tokens)
+{
+    return ddi_run_dense(t, &a->value, tokens);
+}
+
+ddi_value *ddi_run_sampling(ddi_tape *t, const ddi_deformable_attention *a, const ddi_block_config *c, ddi_value *x,
+                            ddi_value *position, ddi_value *values, ddi_value *ref, const ddi_msda_spec *grid)
+{
+    ddi_scope scope = ddi_scope_begin(t);
+    ddi_value *at = ddi_plus(t, x, position);
+    ddi_value *off = ddi_run_dense(t, &a->offsets, at), *logits = ddi_run_dense(t, &a->weights, at);
+    ddi_value *y = ddi_run_dense(t, &a->out, ddi_msda(t, values, off, logits, ref, grid));
+    y = ddi_layernorm(t, x, y, a->norm.gamma, a->norm.beta, c->dropout);
+    ddi_scope_end(t, scope, 1, &y);
+    return y;
+}
+
 ddi_value *ddi_run_deformable_attention(ddi_tape *t, const ddi_deformable_attention *a, const ddi_block_config *c, ddi_value *x,
                                         ddi_value *position, ddi_value *tokens, ddi_value *ref, const ddi_msda_spec *grid)
 {
     ddi_scope scope = ddi_scope_begin(t);
-    ddi_value *at = ddi_plus(t, x, position), *value = ddi_run_dense(t, &a->value, tokens);
-    ddi_value *off = ddi_run_dense(t, &a->offsets, at), *logits = ddi_run_dense(t, &a->weights, at);
-    ddi_value *y = ddi_run_dense(t, &a->out, ddi_msda(t, value, off, logits, ref, grid));
-    y = ddi_layernorm(t, x, y, a->norm.gamma, a->norm.beta, c->dropout);
+    ddi_value *y = ddi_run_sampling(t, a, c, x, position, ddi_run_attention_values(t, a, tokens), ref, grid);
     ddi_scope_end(t, scope, 1, &y);
     return y;
 }

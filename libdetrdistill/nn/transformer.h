@@ -35,6 +35,11 @@ ddi_value *ddi_run_deformable_attention(ddi_tape *tape, const ddi_deformable_att
                                         ddi_value *x, ddi_value *position, ddi_value *tokens, ddi_value *ref,
                                         const ddi_msda_spec *grid);
 
+/* The two halves of it: the tokens' values, which several groups of queries may share, and their sampling. */
+ddi_value *ddi_run_attention_values(ddi_tape *tape, const ddi_deformable_attention *block, ddi_value *tokens);
+ddi_value *ddi_run_sampling(ddi_tape *tape, const ddi_deformable_attention *block, const ddi_block_config *config, ddi_value *x,
+                            ddi_value *position, ddi_value *values, ddi_value *ref, const ddi_msda_spec *grid);
+
 typedef struct ddi_feed_forward {
     ddi_dense in, out;
     ddi_affine norm;

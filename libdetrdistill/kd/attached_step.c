@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A training step through attached models: forward, losses on their tensors in place, backward. */
+#include "base/error.h"
+#include "kd/attach.h"
+#include "tape/node.h"
+
+#include <string.h>
+
+/* ---- The batch */
+
+static dd_status read_sizes(dd_distiller *d, dd_tensor *view)
+{
+    ddi_attachment *a = d->attached;
+    const ddi_input *in = &d->input[IN_SIZES], *pixels = &d->input[IN_PIXELS];
+    if (!pixels->bound)
+        return ddi_fail(DD_ERR_STATE, pixels->name, "pixels is not bound; this step needs it");
+    const int64_t shape[2] = {pixels->tensor.shape[0], 2};
+    DDI_TRY(ddi_input_expect(in, 2, shape));
+    if (in->tensor.dtype != DD_I32 && in->tensor.dtype != DD_I64)
+        return ddi_fail(DD_ERR_DTYPE, in->name, "%s: element type %s; models take i32 or i64", in->name,
+                        dd_dtype_name(in->tensor.dtype));
+    if (shape[0] > DDI_MAX_IMAGES)
+        return ddi_fail(DD_ERR_LIMIT, pixels->name, "pixels has more than %d images", DDI_MAX_IMAGES);
+    DDI_TRY(ddi_buffer_reserve(&d->exec, &a->sizes, (size_t)shape[0] * 8 + 1, false, "sizes"));
+    DDI_TRY(ddi_input_to_host(&d->exec, in, a->sizes.data));
+    return dd_tensor_init(view, a->sizes.data, DD_I32, 2, shape, NULL, DD_DEVICE_CPU, 0, 0);
+}
+
+/* ---- The second group: the teacher's queries on the student's tape (C.2) */
+
+static ddi_value *take_constant(ddi_tape *t, const dd_tensor *from, int64_t images)
+{
+    ddi_value *v = ddi_new(t, DDI_SHAPE(images, from->shape[1], from->shape[2]));
+    dd_op_gather a = {.src = from->data, .dst = v->data, .src_dtype = from->dtype, .ndim = 3};
+    memcpy(a.shape, v->shape, sizeof v->shape);
+    memcpy(a.stride, from->stride, sizeof a.stride);
+    ddi_tape_run(t, DD_OPERATOR_gather, &a);
+    return v;
+}
+
+static bool make_group(ddi_tape *t, void *arg, int64_t images, ddi_query_values *q)
+{
+    const ddi_attachment *a = arg;
+    const ddi_teacher_outputs *o = &a->teacher_outputs;
+    q->position = take_constant(t, &o->position, images);
+    q->content = take_constant(t, &o->content, images);
+    if (a->position_map.w) {
+        q->position = ddi_run_dense(t, &a->position_map, q->position);
+        q->content = ddi_run_dense(t, &a->content_map, q->content);
+    }
+    q->reference = a->student->net.config.two_stage ? take_constant(t, &o->reference, images) : NULL;
+    return true;
+}
+
+/* ---- Binding, without the checks of memory from outside */
+
+static void bind(dd_distiller *d, int32_t input, const dd_tensor *view)
+{
+    d->input[input].tensor = *view;
+    d->input[input].bound = true;
+}
+
+static void unbind_all(dd_distiller *d)
+{
+    for (int32_t i = 0; i < IN_COUNT; i++)
+        d->input[i].bound = d->input[i].bound && ddi_attached_input(i);
+}
+
+static dd_status view_value(const dd_model *m, const ddi_value *v, dd_tensor *view)
+{
+    return dd_tensor_init(view, v->data, m->dtype, v->ndim, v->shape, NULL, m->context->backend->device_type,
+                          m->context->device_index, 0);
+}
+
+/* A value of the student under a name, and its gradient. */
+static dd_status bind_value(dd_distiller *d, int32_t input, ddi_value *v)
+{
+    dd_model *m = d->attached->student;
+    dd_tensor view;
+    DDI_TRY(view_value(m, v, &view));
+    bind(d, input, &view);
+    view.data = ddi_seed(&m->tape, v);
+    if (!view.data)
+        return m->tape.status;
+    bind(d, IN_GRADIENTS + input, &view);
+    return DD_OK;
+}
+
+static dd_status bind_maps(dd_distiller *d)
+{
+    const ddi_attachment *a = d->attached;
+    dd_model *m = a->student;
+    ddi_value *maps = a->encoder ? m->out.encoder : m->out.features;
+    dd_tensor value, grad, level;
+    DDI_TRY(view_value(m, maps, &value));
+    grad = value;
+    grad.data = ddi_seed(&m->tape, maps);
+    if (!grad.data)
+        return m->tape.status;
+    for (int32_t n = 0; n < a->levels; n++) {
+        level = ddi_level_view(&value, &m->out.levels, n);
+        bind(d, IN_STUDENT_FEATURES + n, &level);
+        level = ddi_level_view(&grad, &m->out.levels, n);
+        bind(d, IN_GRADIENTS + IN_STUDENT_FEATURES + n, &level);
+        level = ddi_level_view(&a->teacher_outputs.maps, &a->teacher_outputs.levels, n);
+        bind(d, IN_TEACHER_FEATURES + n, &level);
+    }
+    return DD_OK;
+}
+
+/* The contrastive term reads the layers as one tensor, and its gradient goes back to each of them. */
+static dd_status bind_student_queries(dd_distiller *d)
+{
+    ddi_attachment *a = d->attached;
+    dd_tensor view;
+    DDI_TRY(ddi_pack_layers(&d->exec, a->student, &a->student_queries, &view));
+    bind(d, IN_STUDENT_QUERIES, &view);
+    DDI_TRY(ddi_buffer_reserve(&d->exec, &a->student_queries_grad, a->student_queries.bytes, true, "gradients of queries"));
+    view.data = a->student_queries_grad.data;
+    bind(d, IN_GRADIENTS + IN_STUDENT_QUERIES, &view);
+    return DD_OK;
+}
+
+static dd_status bind_tensors(dd_distiller *d)
+{
+    const ddi_attachment *a = d->attached;
+    const ddi_teacher_outputs *o = &a->teacher_outputs;
+    const ddi_detections *s = &a->student->out;
+    DDI_TRY(bind_value(d, IN_STUDENT_LOGITS, s->logits));
+    DDI_TRY(bind_value(d, IN_STUDENT_BOXES, s->boxes));
+    if (s->group_logits) {
+        DDI_TRY(bind_value(d, IN_PRIOR_LOGITS, s->group_logits));
+        DDI_TRY(bind_value(d, IN_PRIOR_BOXES, s->group_boxes));
+    }
+    if (!a->teacher)
+        return DD_OK;
+    bind(d, IN_TEACHER_LOGITS, &o->logits);
+    bind(d, IN_TEACHER_BOXES, &o->boxes);
+    if (a->wants_queries)
+        bind(d, IN_TEACHER_QUERIES, &o->queries);
+    if (a->wants_maps)
+        DDI_TRY(bind_maps(d));
+    return d->settings.contrastive ? bind_student_queries(d) : DD_OK;
+}
+
+/* ---- Back */
+
+static dd_status seed_layers(dd_distiller *d)
+{
+    ddi_attachment *a = d->attached;
+    dd_model *m = a->student;
+    const char *from = a->student_queries_grad.data;
+    for (int32_t i = 0; i < m->net.config.decoder_layers && d->settings.contrastive; i++) {
+        ddi_value *layer = m->out.layer[i];
+        const size_t bytes = (size_t)layer->count * m->tape.element;
+        void *grad = ddi_seed(&m->tape, layer);
+        if (!grad)
+            return m->tape.status;
+        DDI_TRY(ddi_copy(&d->exec, grad, from + (size_t)i * bytes, bytes, DD_COPY_ON_DEVICE));
+    }
+    return ddi_sync(&d->exec);
+}
+
+static dd_status add_parameter_gradients(dd_distiller *d)
+{
+    for (int32_t i = 0; i < d->parameter_count; i++) {
+        const ddi_parameter *p = &d->parameter[i];
+        const int64_t count = (int64_t)(p->grad.bytes / (size_t)dd_dtype_size(p->view.dtype));
+        const dd_op_add add = {p->sum.data, p->grad.data, p->sum.data, count, count};
+        DDI_TRY(ddi_run(&d->exec, DD_OPERATOR_add, p->view.dtype, &add));
+    }
+    return ddi_sync(&d->exec);
+}
+
+static dd_status forward(dd_distiller *d)
+{
+    ddi_attachment *a = d->attached;
+    dd_tensor sizes;
+    DDI_TRY(read_sizes(d, &sizes));
+    if (a->teacher)
+        DDI_TRY(ddi_teacher_run(d, &sizes));
+    const ddi_model_pass pass = {.record = true,
+                                 .training = a->student->settings.training != 0,
+                                 .group = a->wants_group ? make_group : NULL,
+                                 .group_arg = a};
+    DDI_TRY(ddi_model_run(a->student, &d->input[IN_PIXELS].tensor, &sizes, &pass));
+    return ddi_sync(&a->student->exec);
+}
+
+static dd_status step(dd_distiller *d, double *total)
+{
+    DDI_TRY(forward(d));
+    DDI_TRY(bind_tensors(d));
+    DDI_TRY(ddi_distiller_step(d, total));
+    DDI_TRY(seed_layers(d));
+    DDI_TRY(ddi_tape_backward(&d->attached->student->tape));
+    return add_parameter_gradients(d);
+}
+
+dd_status ddi_attached_step(dd_distiller *d, double *total)
+{
+    d->has_result = false;
+    const dd_status status = step(d, total);
+    d->attached->student->tape.record = false; /* nothing is left to go back over */
+    unbind_all(d);
+    if (status != DD_OK)
+        d->has_result = false;
+    return status;
+}

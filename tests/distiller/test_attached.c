@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Training steps through attached models. */
+#include "case.h"
+#include "models.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct setup {
+    dd_context *context;
+    dd_model *student, *teacher;
+    dd_distiller *distiller;
+    pictures batch;
+} setup;
+
+/* teacher NULL: none. */
+static void set_up(setup *s, const char *context, const char *student, const char *teacher, const char *options)
+{
+    s->context = new_context(context);
+    s->student = new_model(s->context, student, 5);
+    s->teacher = teacher ? new_model(s->context, teacher, 6) : NULL;
+    GOOD(dd_distiller_create(&s->distiller, s->context, options));
+    GOOD(dd_distiller_attach(s->distiller, s->student, s->teacher));
+    pictures_fill(&s->batch, 3);
+    pictures_bind(&s->batch, s->distiller);
+}
+
+static void tear_down(setup *s)
+{
+    dd_distiller_free(s->distiller);
+    dd_model_free(s->student);
+    dd_model_free(s->teacher);
+    dd_context_free(s->context);
+}
+
+static double term(const setup *s, const char *name)
+{
+    double value;
+    GOOD(dd_distiller_term_get(s->distiller, name, &value));
+    return value;
+}
+
+static bool has_term(const setup *s, const char *name)
+{
+    double value;
+    return dd_distiller_term_get(s->distiller, name, &value) == DD_OK;
+}
+
+/* ---- Gradients against central differences (f64, reference) */
+
+#define STEP 1e-6
+
+static uint64_t hash_matchings(dd_distiller *d)
+{
+    static const char *const names[] = {"match.det", "match.prior", "match.logits"};
+    uint64_t hash = 1;
+    for (int i = 0; i < 3; i++) {
+        dd_tensor view;
+        if (dd_distiller_result(d, names[i], &view) == DD_OK) {
+            hash = hash_bytes(hash, view.data, (size_t)tensor_elements(&view) * 4);
+        }
+    }
+    return hash;
+}
+
+typedef struct difference_check {
+    setup *setup;
+    uint64_t matchings, random;
+    int32_t compared, not_zero;
+} difference_check;
+
+/* Entry k of `value`, whose gradient is `analytic`. */
+static void compare(difference_check *c, const char *name, const dd_tensor *value, int64_t k, double analytic)
+{
+    double total[2];
+    const double x = tensor_get(value, k);
+    for (int i = 0; i < 2; i++) {
+        tensor_set(value, k, x + (i ? -STEP : STEP));
+        GOOD(dd_distiller_step(c->setup->distiller, &total[i]));
+        assert_true(hash_matchings(c->setup->distiller) == c->matchings); /* across another matching the total has a kink */
+    }
+    tensor_set(value, k, x);
+    const double numeric = (total[0] - total[1]) / (2 * STEP);
+    if (!(fabs(numeric - analytic) <= 1e-5 * fabs(analytic) + 2e-7)) {
+        fail_msg("%s[%lld]: numeric %.12g, analytic %.12g", name, (long long)k, numeric, analytic);
+    }
+    c->compared++;
+    c->not_zero += fabs(analytic) > 1e-6;
+}
+
+enum { ENTRIES = 1 };
+
+static void compare_entries(difference_check *c, const char *name, const dd_tensor *value, const dd_tensor *grad)
+{
+    double analytic[ENTRIES];
+    int64_t at[ENTRIES];
+    const int64_t n = tensor_elements(value);
+    for (int i = 0; i < ENTRIES; i++) {
+        at[i] = (int64_t)(next_random(&c->random) * (double)n);
+        analytic[i] = tensor_get(grad, at[i]); /* the steps of the comparison add to it */
+    }
+    for (int i = 0; i < ENTRIES; i++) {
+        compare(c, name, value, at[i], analytic[i]);
+    }
+}
+
+/* Gradients of one step, put aside. */
+static dd_tensor copy_of(const dd_tensor *view)
+{
+    dd_tensor copy = *view;
+    copy.data = malloc((size_t)tensor_elements(view) * 8);
+    memcpy(copy.data, view->data, (size_t)tensor_elements(view) * 8);
+    return copy;
+}
+
+/* Of all parameters, or of those whose names hold one of two words: where boxes are refined, nothing flows back through the
+ * reference of the next layer, and differences agree for what comes after the last one alone. */
+static void check_differences(const char *student, const char *teacher, const char *options, const char *const words[2])
+{
+    setup s;
+    set_up(&s, "device=ref threads=2", student, teacher, options);
+    difference_check c = {.setup = &s, .random = 11};
+    int32_t count, own, trained;
+    const char *name;
+    dd_tensor value, *grad;
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    c.matchings = hash_matchings(s.distiller);
+    GOOD(dd_model_parameter_count(s.student, &count));
+    GOOD(dd_distiller_parameter_count(s.distiller, &own));
+    grad = calloc((size_t)(count + own), sizeof *grad);
+    for (int32_t i = 0; i < count + own; i++) {
+        dd_tensor view;
+        if (i >= count) {
+            GOOD(dd_distiller_parameter_at(s.distiller, i - count, NULL, NULL, &view));
+            if (!words) {
+                grad[i] = copy_of(&view);
+            }
+            continue;
+        }
+        GOOD(dd_model_parameter_at(s.student, i, &name, &value, &trained));
+        if (trained && (!words || strstr(name, words[0]) || strstr(name, words[1]))) {
+            GOOD(dd_model_gradient(s.student, name, &view));
+            grad[i] = copy_of(&view);
+        }
+    }
+    for (int32_t i = 0; i < count + own; i++) {
+        if (!grad[i].data) {
+            continue;
+        }
+        if (i < count) {
+            GOOD(dd_model_parameter_at(s.student, i, &name, &value, NULL));
+        } else {
+            GOOD(dd_distiller_parameter_at(s.distiller, i - count, &name, &value, NULL));
+        }
+        compare_entries(&c, name, &value, &grad[i]);
+        free(grad[i].data);
+    }
+    free(grad);
+    assert_true(c.compared > (words ? 20 : 60));
+    assert_true(c.not_zero > c.compared / 2);
+    tear_down(&s);
+}
+
+static void derivative_of_defaults(void **state)
+{
+    check_differences(TINY_STUDENT "dtype=f64", TINY_TEACHER "dtype=f64", "weight.features=3", NULL);
+}
+
+static void derivative_across_widths(void **state)
+{
+    check_differences(TINY_STUDENT "dtype=f64", TINY_WIDE "dtype=f64",
+                      "feature-source=encoder prior=group contrastive=1 contrastive-width=8", NULL);
+}
+
+static void derivative_of_the_paper(void **state)
+{
+    check_differences(TINY_STUDENT "dtype=f64", TINY_TEACHER "dtype=f64", "profile=paper", NULL);
+}
+
+static void derivative_of_refined_boxes(void **state)
+{
+    static const char *const last[2] = {"decoder.layers.1.", "embed.1"};
+    check_differences(TINY_STUDENT "dtype=f64 refine=1", TINY_WIDE "dtype=f64 refine=1", "prior=group", last);
+    check_differences(TINY_STUDENT "dtype=f64 refine=1 two-stage=1", TINY_TEACHER "dtype=f64", "", last);
+    check_differences(TINY_STUDENT "dtype=f64 refine=1", TINY_TEACHER "dtype=f64 refine=1 two-stage=1", "", last);
+}
+
+/* ---- What a step does */
+
+static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
+
+static void own_outputs_keep_their_bits(void **state)
+{
+    static const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", "encoder"};
+    for (int i = 0; i < 4; i++) {
+        setup s;
+        const char *student = i / 2 ? TINY_STUDENT "training=1" : TINY_STUDENT "refine=1";
+        set_up(&s, devices[i % 2], student, TINY_TEACHER, "");
+        GOOD(dd_distiller_step(s.distiller, NULL));
+        assert_true(term(&s, "loss.prior") > 0);
+        dd_model *alone = new_model(s.context, student, 5);
+        const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
+        dd_tensor pixels, sizes;
+        GOOD(dd_tensor_init(&pixels, s.batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
+        GOOD(dd_tensor_init(&sizes, s.batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
+        GOOD(dd_model_forward(alone, &pixels, &sizes));
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+            assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s.student, names[k]));
+        }
+        dd_model_free(alone);
+        tear_down(&s);
+    }
+}
+
+static void without_a_teacher(void **state)
+{
+    setup s;
+    double total;
+    int32_t count;
+    set_up(&s, "device=ref", TINY_STUDENT, NULL, "profile=as-published weight.det=2");
+    GOOD(dd_distiller_parameter_count(s.distiller, &count));
+    assert_int_equal(count, 0);
+    GOOD(dd_distiller_step(s.distiller, &total));
+    assert_true(total == 2 * term(&s, "loss.det") && total > 0);
+    assert_true(!has_term(&s, "loss.logits") && !has_term(&s, "loss.features") && !has_term(&s, "loss.prior") &&
+                !has_term(&s, "loss.contrastive"));
+    tear_down(&s);
+}
+
+static void every_module_has_its_term(void **state)
+{
+    static const char *const modules[] = {"loss.det", "loss.logits", "loss.features", "loss.prior", "loss.contrastive"};
+    setup s;
+    double total, sum = 0;
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "profile=as-published");
+    GOOD(dd_distiller_step(s.distiller, &total));
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
+        assert_true(term(&s, modules[i]) > 0);
+        sum += term(&s, modules[i]);
+    }
+    assert_true(fabs(total - sum) <= 1e-12 * sum && total == term(&s, "loss.total"));
+    assert_true(has_term(&s, "loss.features.level2") && !has_term(&s, "loss.features.level3"));
+    tear_down(&s);
+}
+
+static void gradients_add_up(void **state)
+{
+    setup s;
+    dd_tensor once, twice, own;
+    double own_once;
+    int32_t count;
+    set_up(&s, "device=ref", TINY_STUDENT "dtype=f64", TINY_WIDE, "contrastive=1 contrastive-width=8");
+    GOOD(dd_distiller_parameter_count(s.distiller, &count));
+    assert_int_equal(count, 3 * 2 + 2 * 8 + 4); /* adaptors of three levels, two branches, two maps of queries */
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    GOOD(dd_model_gradient(s.student, "model.level_embed", &twice));
+    GOOD(dd_distiller_parameter_at(s.distiller, 0, NULL, NULL, &own));
+    own_once = tensor_get(&own, 0);
+    once = copy_of(&twice);
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    assert_true(own_once != 0 && tensor_get(&own, 0) == 2 * own_once);
+    for (int64_t i = 0; i < tensor_elements(&once); i++) {
+        assert_true(fabs(tensor_get(&twice, i) - 2 * tensor_get(&once, i)) <= 1e-9 * (1 + fabs(tensor_get(&once, i))));
+    }
+    GOOD(dd_distiller_zero_gradients(s.distiller));
+    for (int32_t i = 0; i < count; i++) {
+        GOOD(dd_distiller_parameter_at(s.distiller, i, NULL, NULL, &own));
+        for (int64_t k = 0; k < tensor_elements(&own); k++) {
+            assert_true(tensor_get(&own, k) == 0);
+        }
+    }
+    free(once.data);
+    tear_down(&s);
+}
+
+static void same_bits_for_any_threads(void **state)
+{
+    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
+                                           CPU_DEVICE " threads=2"};
+    uint64_t hash[4];
+    for (int i = 0; i < 4; i++) {
+        setup s;
+        set_up(&s, contexts[i], TINY_STUDENT "training=1", TINY_TEACHER, "contrastive=1 contrastive-width=8");
+        GOOD(dd_distiller_step(s.distiller, NULL));
+        hash[i] = hash_bytes(hash_model_gradients(s.student), &(uint64_t){case_hash_terms(s.distiller)}, 8);
+        tear_down(&s);
+    }
+    assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+}
+
+static void steady_steps_allocate_nothing(void **state)
+{
+    for (int i = 0; i < 2; i++) {
+        setup s;
+        int64_t live[2], peak, on_device, device_peak, count[2];
+        set_up(&s, devices[i], TINY_STUDENT, TINY_WIDE, "contrastive=1 contrastive-width=8");
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        assert_int_equal(count[0], count[1]);
+        assert_int_equal(live[0], live[1]);
+        tear_down(&s);
+    }
+}
+
+static void initialised_from_the_teacher(void **state)
+{
+    setup s;
+    dd_distiller *other;
+    set_up(&s, "device=ref", TINY_STUDENT "queries=12 dtype=f64", TINY_TEACHER, "prior=init");
+    const char *table = "model.query_position_embeddings.weight";
+    const dd_tensor mine = parameter_of(s.student, table), theirs = parameter_of(s.teacher, table);
+    assert_int_equal(tensor_elements(&mine), tensor_elements(&theirs));
+    for (int64_t i = 0; i < tensor_elements(&mine); i++) {
+        assert_true(tensor_get(&mine, i) == tensor_get(&theirs, i));
+    }
+    tensor_set(&mine, 0, 123);
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    assert_true(tensor_get(&mine, 0) == 123 && !has_term(&s, "loss.prior"));
+    GOOD(dd_distiller_create(&other, s.context, "prior=init"));
+    dd_model *few = new_model(s.context, TINY_STUDENT, 1);
+    FAILS(DD_ERR_SHAPE, dd_distiller_attach(other, few, s.teacher));
+    SAYS("12 queries");
+    GOOD(dd_distiller_attach(other, few, NULL)); /* the failed try left nothing behind */
+    dd_model_free(few);
+    dd_distiller_free(other);
+    tear_down(&s);
+}
+
+static void fed_by_a_loader(void **state)
+{
+    setup s;
+    dd_dataset *data;
+    dd_loader *loader;
+    int32_t images;
+    double first, again;
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "");
+    GOOD(dd_dataset_open(&data, "scenes:train=4,val=1,test=1,size=64,classes=3", "split=train"));
+    GOOD(dd_loader_create(&loader, data, "batch=2 sizes=48 crop=0 threads=0"));
+    FAILS(DD_ERR_STATE, dd_distiller_bind_batch(s.distiller, loader));
+    GOOD(dd_loader_next(loader, &images));
+    GOOD(dd_distiller_bind_batch(s.distiller, loader));
+    GOOD(dd_distiller_step(s.distiller, &first));
+    GOOD(dd_loader_next(loader, &images));
+    GOOD(dd_distiller_bind_batch(s.distiller, loader));
+    GOOD(dd_distiller_step(s.distiller, &again));
+    assert_true(first > 0 && again > 0 && first != again);
+    dd_loader_free(loader);
+    dd_dataset_free(data);
+    tear_down(&s);
+}
+
+/* ---- Errors */
+
+static void what_does_not_fit(void **state)
+{
+    dd_context *context = new_context("device=ref"), *other = new_context("device=ref");
+    dd_model *student = new_model(context, TINY_STUDENT, 1), *teacher = new_model(context, TINY_TEACHER, 2);
+    dd_model *foreign = new_model(other, TINY_TEACHER, 2), *classes = new_model(context, TINY_TEACHER "classes=4", 2);
+    dd_model *frozen = new_model(context, TINY_STUDENT "gradients=0", 1), *wide = new_model(context, TINY_WIDE, 2);
+    dd_distiller *d, *narrow, *dino, *five;
+    GOOD(dd_distiller_create(&d, context, ""));
+    GOOD(dd_distiller_create(&narrow, context, "adaptor=never"));
+    GOOD(dd_distiller_create(&dino, context, "family=dino"));
+    GOOD(dd_distiller_create(&five, context, "classes=5"));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_attach(NULL, student, teacher));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_attach(d, NULL, teacher));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_attach(d, student, student));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_attach(d, student, (dd_model *)context));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_attach(d, student, foreign));
+    SAYS("another context");
+    FAILS(DD_ERR_SHAPE, dd_distiller_attach(d, student, classes));
+    SAYS("3 classes, the teacher 4");
+    FAILS(DD_ERR_SHAPE, dd_distiller_attach(five, student, teacher));
+    FAILS(DD_ERR_STATE, dd_distiller_attach(d, frozen, teacher));
+    SAYS("gradients=1");
+    FAILS(DD_ERR_SHAPE, dd_distiller_attach(narrow, student, wide));
+    FAILS(DD_ERR_UNSUPPORTED, dd_distiller_attach(dino, student, teacher));
+    FAILS(DD_ERR_STATE, dd_distiller_bind_batch(d, NULL));
+    GOOD(dd_distiller_attach(d, student, teacher));
+    FAILS(DD_ERR_STATE, dd_distiller_attach(d, student, teacher));
+    FAILS(DD_ERR_STATE, dd_distiller_step(d, NULL));
+    SAYS("pixels is not bound");
+    dd_distiller_free(d);
+    dd_distiller_free(narrow);
+    dd_distiller_free(dino);
+    dd_distiller_free(five);
+    dd_model *const models[] = {student, teacher, foreign, classes, frozen, wide};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        dd_model_free(models[i]);
+    }
+    dd_context_free(context);
+    dd_context_free(other);
+}
+
+static void batches_that_do_not_fit(void **state)
+{
+    setup s;
+    dd_tensor view;
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "");
+    const uint64_t untouched = hash_model_gradients(s.student);
+    GOOD(dd_tensor_init(&view, s.batch.pixels, DD_F32, 4, (const int64_t[]){1, 1, 2, 2}, NULL, DD_DEVICE_CPU, 0, 0));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_bind(s.distiller, "student.logits", &view));
+    SAYS("attached models");
+    s.batch.sizes[1][0] = WIDTH + 1;
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_step(s.distiller, NULL));
+    s.batch.sizes[1][0] = WIDTH;
+    s.batch.labels[2] = 3;
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_step(s.distiller, NULL));
+    s.batch.labels[2] = 0;
+    s.batch.pixels[5] = NAN;
+    FAILS(DD_ERR_NONFINITE, dd_distiller_step(s.distiller, NULL));
+    s.batch.pixels[5] = 0;
+    GOOD(dd_distiller_bind(s.distiller, "pixels", NULL));
+    FAILS(DD_ERR_STATE, dd_distiller_step(s.distiller, NULL));
+    assert_true(hash_model_gradients(s.student) == untouched);
+    double value;
+    FAILS(DD_ERR_STATE, dd_distiller_term_get(s.distiller, "loss.total", &value));
+    pictures_bind(&s.batch, s.distiller);
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    dd_model_free(s.teacher);
+    s.teacher = NULL;
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_step(s.distiller, NULL));
+    SAYS("was freed");
+    tear_down(&s);
+}
+
+static void without_models(void **state)
+{
+    dd_context *context = new_context("device=ref");
+    dd_distiller *d;
+    dd_tensor view;
+    float pixel[3] = {0};
+    GOOD(dd_distiller_create(&d, context, ""));
+    GOOD(dd_tensor_init(&view, pixel, DD_F32, 4, (const int64_t[]){1, 3, 1, 1}, NULL, DD_DEVICE_CPU, 0, 0));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_bind(d, "pixels", &view));
+    FAILS(DD_ERR_STATE, dd_distiller_bind_batch(d, NULL));
+    GOOD(dd_distiller_zero_gradients(d));
+    dd_distiller_free(d);
+    dd_context_free(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(derivative_of_defaults),
+        cmocka_unit_test(derivative_across_widths),
+        cmocka_unit_test(derivative_of_the_paper),
+        cmocka_unit_test(derivative_of_refined_boxes),
+        cmocka_unit_test(own_outputs_keep_their_bits),
+        cmocka_unit_test(without_a_teacher),
+        cmocka_unit_test(every_module_has_its_term),
+        cmocka_unit_test(gradients_add_up),
+        cmocka_unit_test(same_bits_for_any_threads),
+        cmocka_unit_test(steady_steps_allocate_nothing),
+        cmocka_unit_test(initialised_from_the_teacher),
+        cmocka_unit_test(fed_by_a_loader),
+        cmocka_unit_test(what_does_not_fit),
+        cmocka_unit_test(batches_that_do_not_fit),
+        cmocka_unit_test(without_models),
+        cmocka_unit_test(every_status_is_documented),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
