@@ -38,6 +38,7 @@
 #include <detrdistill/status.h>
 #include <detrdistill/tensor.h>
 #include <detrdistill/tensorfile.h>
+#include <detrdistill/trainer.h>
 #include <detrdistill/version.h>
 
 #endif
