@@ -98,7 +98,7 @@ static dd_status device_failure(ddi_exec *x, dd_status status, const char *what)
 dd_status ddi_run(ddi_exec *x, int32_t op, int32_t dtype, const void *args)
 {
     dd_context *c = x->context;
-    if (__atomic_load_n(&c->cancelled, __ATOMIC_RELAXED))
+    if (!x->whole && __atomic_load_n(&c->cancelled, __ATOMIC_RELAXED))
         return ddi_fail(DD_ERR_CANCELLED, NULL, "cancelled by dd_context_cancel before operator %s", ddi_operator_name(op));
     memset(x->chunk_used, 0, sizeof x->chunk_used);
     const dd_kernel *const *row = c->rows[op][dtype == DD_F64];

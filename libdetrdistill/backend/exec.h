@@ -21,6 +21,7 @@ typedef struct ddi_exec {
     size_t chunk_used[DDI_SCRATCH_CHUNKS];
     ddi_buffer host_values, host_bytes; /* for reading small tensors */
     char sentence[256];                 /* a kernel's own words for its failure */
+    bool whole;                         /* what runs now is not cut short by dd_context_cancel */
 } ddi_exec;
 
 void ddi_exec_init(ddi_exec *exec, dd_context *context);

@@ -170,6 +170,54 @@ dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_
     return status;
 }
 
+dd_status ddi_file_rename(const char *from, const char *to)
+{
+    char *directory = ddi_strdup(NULL, to);
+    bool renamed = false;
+    if (!directory)
+        return ddi_fail_nomem(strlen(to), "a file name");
+    dd_status status = rename_and_sync(from, to, directory, &renamed);
+    ddi_free(NULL, directory);
+    return status;
+}
+
+/* ---- Folders */
+
+dd_status ddi_folder_make(const char *folder)
+{
+    struct stat about;
+    if (!OR_FAULT(mkdir(folder, 0777)))
+        return DD_OK;
+    const int reason = errno;
+    if (reason == EEXIST && stat(folder, &about) == 0 && S_ISDIR(about.st_mode))
+        return DD_OK;
+    errno = reason;
+    return fail_io("make the folder", folder);
+}
+
+/* NAME.new-PID-N, see create_beside. */
+static bool is_left_over(const char *name)
+{
+    const char *mark = strstr(name, ".new-");
+    return mark && mark > name && mark[5] && strspn(mark + 5, "0123456789-") == strlen(mark + 5);
+}
+
+dd_status ddi_folder_sweep(const char *folder)
+{
+    char path[4096], **names;
+    int32_t count;
+    dd_status status = DD_OK;
+    DDI_TRY(ddi_folder_list(folder, "", &names, &count));
+    for (int32_t i = 0; i < count && status == DD_OK; i++) {
+        if (!is_left_over(names[i]) || snprintf(path, sizeof path, "%s/%s", folder, names[i]) >= (int)sizeof path)
+            continue;
+        if (OR_FAULT(unlink(path)))
+            status = fail_io("remove", path);
+    }
+    ddi_free(NULL, names);
+    return status;
+}
+
 /* ---- Files that grow */
 
 static dd_status prepare_append(ddi_append *file, int64_t keep)

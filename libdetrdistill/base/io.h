@@ -43,6 +43,16 @@ typedef struct ddi_file_piece {
  * followed; an existing file's permissions are kept. Errors: IO, NOMEM. */
 dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_t count);
 
+/* Moves a file within its folder, over one of that name, and syncs the folder. Errors: IO, NOMEM. */
+dd_status ddi_file_rename(const char *from, const char *to);
+
+/* Makes a folder unless it is there. Errors: IO. */
+dd_status ddi_folder_make(const char *folder);
+
+/* Removes what writers of `ddi_file_replace` left beside its files when they were killed. Nobody else may be writing there.
+ * Errors: IO, NOMEM, LIMIT. */
+dd_status ddi_folder_sweep(const char *folder);
+
 /* A file that grows at its end. */
 typedef struct ddi_append {
     int descriptor;

@@ -251,6 +251,14 @@ static dd_status add_tensor(dd_tensorfile *file, const char *name, const dd_tens
     return DD_OK;
 }
 
+dd_status ddi_tensorfile_borrow(dd_tensorfile *file, const char *name, const dd_tensor *tensor)
+{
+    DDI_TRY(check_name(name));
+    if (ddi_name_index_find(&file->tensor_index, name) >= 0)
+        return ddi_fail(DD_ERR_ARGUMENT, name, "the file has a tensor '%.150s' already", name);
+    return add_tensor(file, name, tensor, NULL);
+}
+
 static dd_status set_tensor(dd_tensorfile *file, const char *name, const dd_tensor *tensor)
 {
     if (!name || !tensor)

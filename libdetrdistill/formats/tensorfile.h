@@ -41,6 +41,10 @@ int32_t ddi_safetensors_dtype(const char *type);
  * dd_tensorfile_open. */
 dd_status ddi_tensorfile_open(dd_tensorfile **file, const char *path, const char *root);
 
+/* As dd_tensorfile_set for a name that is not there yet, without a copy: the memory, contiguous on the host, must stay as it is
+ * until the file is saved and freed. Errors: ARGUMENT, LIMIT, NOMEM. */
+dd_status ddi_tensorfile_borrow(dd_tensorfile *file, const char *name, const dd_tensor *tensor);
+
 /* Fills a file of which `map` alone is set; `path` is for error sentences. On error the caller frees it. */
 dd_status ddi_safetensors_read(dd_tensorfile *file, const char *path);
 dd_status ddi_safetensors_write(const dd_tensorfile *file, const char *path);
