@@ -69,7 +69,7 @@ void ddi_optimiser_free(ddi_optimiser *o)
 {
     for (int32_t i = 0; i < o->blocks; i++) {
         ddi_weights *b = &o->block[i];
-        ddi_buffer *const held[] = {&b->m, &b->v, &b->average, &b->mean};
+        ddi_buffer *const held[] = {&b->m, &b->v, &b->average};
         for (size_t k = 0; k < sizeof held / sizeof *held; k++) {
             ddi_buffer_free(o->exec, held[k]);
         }
@@ -81,86 +81,53 @@ void ddi_optimiser_free(ddi_optimiser *o)
     *o = (ddi_optimiser){.exec = NULL};
 }
 
-static bool is_joined(const ddi_optimiser *o, const void *w)
+static dd_status join_one(ddi_optimiser *o, const char *name, const dd_tensor *value, const dd_tensor *grad)
 {
-    for (int32_t i = 1; i < o->blocks; i++) {
-        if (o->block[i].w == w) {
-            return true;
-        }
+    if (o->blocks == DDI_MOST_BLOCKS) {
+        return ddi_fail(DD_ERR_LIMIT, name, "a distiller with more than %d parameters", DDI_MOST_BLOCKS - 1);
     }
-    return false;
+    ddi_weights *b = &o->block[o->blocks++];
+    *b = (ddi_weights){.name = name, .w = value->data, .g = grad->data, .count = 1, .slices = 1};
+    for (int32_t d = 0; d < value->ndim; d++) {
+        b->count *= value->shape[d];
+    }
+    b->slice = ddi_alloc(&o->exec->context->allocator, sizeof *b->slice);
+    if (!b->slice) {
+        return ddi_fail_nomem(sizeof *b->slice, "the optimiser");
+    }
+    *b->slice = (ddi_slice){0, b->count, 1, o->settings.small_decay || value->ndim > 1};
+    return reserve_moments(o, b);
 }
 
-dd_status ddi_optimiser_join(ddi_optimiser *o, dd_distiller *distiller, bool mean)
+dd_status ddi_optimiser_join(ddi_optimiser *o, dd_distiller *distiller)
 {
-    for (int32_t i = 0; i < distiller->parameter_count; i++) {
-        const ddi_parameter *p = &distiller->parameter[i];
-        if (is_joined(o, p->value.data)) {
-            continue;
-        }
-        ddi_weights *b = &o->block[o->blocks++];
-        *b = (ddi_weights){.name = distiller->input[p->input].name, .w = p->value.data, .g = p->grad.data, .count = 1, .slices = 1};
-        for (int32_t d = 0; d < p->view.ndim; d++) {
-            b->count *= p->view.shape[d];
-        }
-        b->slice = ddi_alloc(&o->exec->context->allocator, sizeof *b->slice);
-        if (!b->slice) {
-            return ddi_fail_nomem(sizeof *b->slice, "the optimiser");
-        }
-        *b->slice = (ddi_slice){0, b->count, 1, o->settings.small_decay || p->view.ndim > 1};
-        DDI_TRY(reserve_moments(o, b));
-        if (mean) {
-            DDI_TRY(reserve_zeros(o, &b->mean, bytes_of(o, b), "the distiller's gradients"));
-        }
+    int32_t count;
+    DDI_TRY(dd_distiller_parameter_count(distiller, &count));
+    for (int32_t i = 0; i < count; i++) {
+        const char *name;
+        dd_tensor value, grad;
+        DDI_TRY(dd_distiller_parameter_at(distiller, i, &name, &value, &grad));
+        DDI_TRY(join_one(o, name, &value, &grad));
     }
     return DD_OK;
 }
 
 /* ---- A step */
 
-dd_status ddi_optimiser_gather(ddi_optimiser *o, int32_t batch)
-{
-    for (int32_t i = 1; i < o->blocks; i++) {
-        ddi_weights *b = &o->block[i];
-        if (!b->mean.data) {
-            continue;
-        }
-        const dd_op_average a = {b->g, b->mean.data, b->count, 1 - 1.0 / (batch + 1)};
-        if (batch == 0) {
-            DDI_TRY(ddi_copy(o->exec, b->mean.data, b->g, bytes_of(o, b), DD_COPY_ON_DEVICE));
-        } else {
-            DDI_TRY(ddi_run(o->exec, DD_OPERATOR_average, o->dtype, &a));
-        }
-    }
-    return DD_OK;
-}
-
-static const char *gradient_of(const ddi_weights *b)
-{
-    return b->mean.data ? b->mean.data : b->g;
-}
-
-/* The student's gradients are sums over batches, the others are means already. */
-static double scale_of(const ddi_weights *b, int32_t batches)
-{
-    return b->name ? 1 : 1.0 / batches;
-}
-
 dd_status ddi_optimiser_norm(ddi_optimiser *o, int32_t batches, double *norm)
 {
     double sum[DDI_MOST_BLOCKS], all = 0;
     double *place = o->sums.data;
     for (int32_t i = 0; i < o->blocks; i++) {
-        const dd_op_sum_squares a = {gradient_of(&o->block[i]), &place[i], o->block[i].count};
+        const dd_op_sum_squares a = {o->block[i].g, &place[i], o->block[i].count};
         DDI_TRY(ddi_run(o->exec, DD_OPERATOR_sum_squares, o->dtype, &a));
     }
     DDI_TRY(ddi_copy(o->exec, sum, place, (size_t)o->blocks * sizeof *sum, DD_COPY_TO_HOST));
     DDI_TRY(ddi_sync(o->exec));
     for (int32_t i = 0; i < o->blocks; i++) {
-        const double scale = scale_of(&o->block[i], batches);
-        all += sum[i] * scale * scale;
+        all += sum[i];
     }
-    *norm = sqrt(all);
+    *norm = sqrt(all) / batches;
     return DD_OK;
 }
 
@@ -178,7 +145,7 @@ static dd_status update_slice(ddi_optimiser *o, const ddi_weights *b, const ddi_
     const dd_op_adamw a = {.w = b->w + at,
                            .m = (char *)b->m.data + at,
                            .v = (char *)b->v.data + at,
-                           .g = gradient_of(b) + at,
+                           .g = b->g + at,
                            .count = slice->count,
                            .rate = rate * slice->rate,
                            .decay = slice->decays ? s->decay : 0,
@@ -197,7 +164,7 @@ dd_status ddi_optimiser_update(ddi_optimiser *o, int64_t update, double rate, in
     for (int32_t i = 0; i < o->blocks; i++) {
         const ddi_weights *b = &o->block[i];
         for (int32_t k = 0; k < b->slices; k++) {
-            DDI_TRY(update_slice(o, b, &b->slice[k], update, rate, clip * scale_of(b, batches)));
+            DDI_TRY(update_slice(o, b, &b->slice[k], update, rate, clip / batches));
         }
     }
     const ddi_weights *b = &o->block[0];

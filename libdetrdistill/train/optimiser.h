@@ -3,10 +3,10 @@
 #ifndef DDI_TRAIN_OPTIMISER_H
 #define DDI_TRAIN_OPTIMISER_H
 
-#include "kd/distiller.h"
 #include "tape/params.h"
+#include <detrdistill/distiller.h>
 
-enum { DDI_MOST_BLOCKS = 1 + 2 * DDI_MAX_LEVELS + 2 * DDI_BRANCH_PARAMETERS };
+enum { DDI_MOST_BLOCKS = 65 };
 
 /* Elements of a block that share rate and decay. */
 typedef struct ddi_slice {
@@ -24,7 +24,6 @@ typedef struct ddi_weights {
     int32_t slices;
     ddi_buffer m, v;
     ddi_buffer average; /* EMA of w; the student's alone, and only where it is on */
-    ddi_buffer mean;    /* of g over the batches of a step, where a step overwrites g; else empty */
 } ddi_weights;
 
 typedef struct ddi_optimiser_settings {
@@ -47,14 +46,10 @@ dd_status ddi_optimiser_init(ddi_optimiser *optimiser, ddi_exec *exec, const ddi
                              const ddi_optimiser_settings *settings);
 void ddi_optimiser_free(ddi_optimiser *optimiser);
 
-/* Takes the distiller's parameters that were not there yet. `mean`: their gradients will be averaged over batches. Errors:
- * NOMEM. */
-dd_status ddi_optimiser_join(ddi_optimiser *optimiser, dd_distiller *distiller, bool mean);
+/* Takes the distiller's parameters. Errors: NOMEM, LIMIT. */
+dd_status ddi_optimiser_join(ddi_optimiser *optimiser, dd_distiller *distiller);
 
-/* After batch number `batch` (from 0) of a step: what it left in the distiller's gradients goes into their mean. */
-dd_status ddi_optimiser_gather(ddi_optimiser *optimiser, int32_t batch);
-
-/* L2 norm of all gradients; the student's are sums over `batches`. */
+/* L2 norm of all gradients, which are sums over `batches`. */
 dd_status ddi_optimiser_norm(ddi_optimiser *optimiser, int32_t batches, double *norm);
 
 /* Update number `update` (from 1) with the base rate `rate`, given the norm (finite). */

@@ -126,6 +126,24 @@ void ddi_trainer_loader_words(const ddi_trainer_settings *settings, bool validat
     ddi_text_bytes(words, "", 1);
 }
 
+void ddi_dataset_words(const dd_dataset *data, ddi_text *words)
+{
+    for (int32_t i = 0; i < ddi_dataset_options.count; i++) {
+        const ddi_option *o = &ddi_dataset_options.option[i];
+        ddi_text value = {.data = NULL};
+        put_value(o, &data->settings, &value);
+        if (value.size) {
+            ddi_text_put(words, words->size ? " " : "");
+            ddi_text_put(words, o->key);
+            ddi_text_put(words, "=");
+            ddi_text_bytes(words, value.data, value.size);
+        }
+        words->failed = words->failed || value.failed;
+        ddi_text_free(&value);
+    }
+    ddi_text_bytes(words, "", 1);
+}
+
 void ddi_options_json(const ddi_option_table *table, const void *settings, ddi_text *text)
 {
     for (int32_t i = 0; i < table->count; i++) {

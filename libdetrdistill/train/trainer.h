@@ -7,6 +7,7 @@
 #include "data/loader.h"
 #include "formats/run_files.h"
 #include "formats/tensorfile.h"
+#include "kd/distiller.h"
 #include "models/model.h"
 #include "train/optimiser.h"
 #include "train/schedule.h"
@@ -46,6 +47,7 @@ typedef struct ddi_step_report {
 
 struct dd_trainer {
     dd_context *context;
+    ddi_exec exec; /* of the optimiser */
     dd_model *student, *teacher;
     dd_dataset *train, *validation;
     bool owns; /* resume opened the four */
@@ -61,14 +63,15 @@ struct dd_trainer {
     dd_train_fn progress;
     void *user;
     int32_t stop; /* atomic */
-    int64_t saved_step, zero_steps[DDI_TRAIN_MODULES];
-    double rate, left, seconds; /* images and seconds: per second, left, of the last evaluation */
-    double mark;                /* clock at the end of the last step */
+    int64_t saved_step, parameters, zero_steps[DDI_TRAIN_MODULES];
+    int64_t images;                /* of the last step */
+    double per_second, evaluation; /* images; seconds of the last evaluation */
+    double step_seconds, mark;     /* smoothed; the clock at the end of the last step, 0: there was none since the start */
     /* the folder */
     char folder[DDI_TRAIN_PATH]; /* "": none */
     char *options, *words;       /* as given; the distiller's */
-    uint64_t teacher_hash;
-    bool files_open;
+    uint64_t student_hash, teacher_hash; /* when the run began, or was taken up */
+    bool log_open, table_open, events_open;
     ddi_run_log log;
     ddi_run_table table;
     ddi_run_events events;
@@ -85,8 +88,17 @@ void ddi_trainer_loader_words(const ddi_trainer_settings *settings, bool validat
 /* Adds {"key": value, ..} of an option table. */
 void ddi_options_json(const ddi_option_table *table, const void *settings, ddi_text *text);
 
+/* The words that a data set was opened with. */
+void ddi_dataset_words(const dd_dataset *data, ddi_text *words);
+
+/* pass.c: the loader's current batch through models and losses, gradients added. */
+dd_status ddi_trainer_pass(dd_trainer *trainer, double *total);
+dd_status ddi_batch_pixels(const ddi_batch *batch, dd_tensor *pixels, dd_tensor *sizes);
+
 /* step.c */
-dd_status ddi_trainer_prepare(dd_trainer *trainer);
+/* The student is the trainer's for a while. Errors: ARGUMENT (it was freed), STATE. */
+dd_status ddi_trainer_hold(dd_trainer *trainer);
+dd_status ddi_trainer_release(dd_trainer *trainer, dd_status status);
 dd_status ddi_trainer_step(dd_trainer *trainer);
 bool ddi_trainer_at_end(const dd_trainer *trainer);
 double ddi_trainer_rate(const dd_trainer *trainer);
@@ -104,9 +116,9 @@ dd_status ddi_state_restore(dd_trainer *trainer, const dd_tensorfile *file);
 uint64_t ddi_model_hash(const dd_model *model);
 
 /* report.c */
-dd_status ddi_report_open(dd_trainer *trainer);
-dd_status ddi_report_close(dd_trainer *trainer);
-dd_status ddi_report_config(dd_trainer *trainer);
+/* Logs go on behind step `last_step` (-1: anew); config.json is written. */
+dd_status ddi_report_open(dd_trainer *trainer, int64_t last_step);
+void ddi_report_close(dd_trainer *trainer);
 dd_status ddi_report_step(dd_trainer *trainer);
 dd_status ddi_report_evaluation(dd_trainer *trainer);
 /* The student, averaged where there are averages, as FOLDER[/name]. */
