@@ -5,15 +5,16 @@
 #include "kd/distiller.h"
 #include "match/matcher.h"
 #include "models/model.h"
+#include "train/trainer.h"
 
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 7 };
+enum { HELP_BYTES = 8192, TABLES = 8 };
 
 static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options,      &ddi_distiller_options,
                                                        &ddi_model_options,   &ddi_architecture_options, &ddi_dataset_options,
-                                                       &ddi_loader_options};
+                                                       &ddi_loader_options,  &ddi_trainer_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -35,6 +36,6 @@ dd_status dd_options_help(const char *object, const char **text)
             return DD_OK;
         }
     return ddi_fail(DD_ERR_NOT_FOUND, object,
-                    "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset and loader have",
+                    "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader and trainer have",
                     object);
 }

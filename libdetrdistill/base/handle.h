@@ -17,7 +17,8 @@ typedef enum {
     DDI_MODEL,
     DDI_IMAGE,
     DDI_DATASET,
-    DDI_LOADER
+    DDI_LOADER,
+    DDI_TRAINER
 } ddi_handle_kind;
 
 /* Makes a handle known. Errors: NOMEM. */

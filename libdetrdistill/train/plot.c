@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_COLUMNS = 64, PANELS = 3, PANEL_HEIGHT = 310 };
+enum { MOST_COLUMNS = 64, PANELS = 3, PANEL_HEIGHT = 410 };
 enum { MOST_ROWS = 1 << 26 };
 
 typedef struct columns {
@@ -156,7 +156,7 @@ static dd_status draw(ddi_text *svg, const columns *c)
         const char *const *names;
         double smoothing;
     } panel[PANELS] = {{"Losses", losses, 0.9}, {"Average precision", precision, 0}, {"Learning rate", rate, 0}};
-    ddi_text_put(svg, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"930\" viewBox=\"0 0 760 930\">\n");
+    ddi_text_put(svg, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"1230\" viewBox=\"0 0 760 1230\">\n");
     for (int32_t i = 0; i < PANELS; i++) {
         ddi_text_put(svg, "<g transform=\"translate(0,");
         ddi_text_integer(svg, i * PANEL_HEIGHT);
