@@ -6,7 +6,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +18,14 @@ enum { MOST_FILES = 1 << 22 };
 bool ddi_file_exists(const char *path)
 {
     return !ddi_fault() && access(path, F_OK) == 0;
+}
+
+void ddi_path_absolute(const char *path, char absolute[4096])
+{
+    _Static_assert(PATH_MAX <= 4096, "realpath writes up to PATH_MAX bytes");
+    if (!realpath(path, absolute)) {
+        snprintf(absolute, 4096, "%s", path);
+    }
 }
 
 static bool ends_with(const char *name, const char *ending)

@@ -43,6 +43,9 @@ typedef struct ddi_file_piece {
  * followed; an existing file's permissions are kept. Errors: IO, NOMEM. */
 dd_status ddi_file_replace(const char *path, const ddi_file_piece *pieces, size_t count);
 
+/* The path from the root, links followed, or the path as it is where that is not to be had. */
+void ddi_path_absolute(const char *path, char absolute[4096]);
+
 /* Moves a file within its folder, over one of that name, and syncs the folder. Errors: IO, NOMEM. */
 dd_status ddi_file_rename(const char *from, const char *to);
 

@@ -42,6 +42,7 @@ void ddi_model_destroy(dd_model *m)
     ddi_free(&context->allocator, m->class_name);
     ddi_exec_free(&m->exec);
     ddi_free(&context->allocator, m->config);
+    ddi_free(&context->allocator, m->source);
     ddi_free(&context->allocator, m);
     ddi_context_release(context);
 }
@@ -152,7 +153,10 @@ static dd_status load(dd_model *m, const char *at)
     DDI_TRY(dd_tensorfile_open(&file, weights));
     const dd_status status = folder ? load_folder(m, at, file, path) : load_file(m, file, at);
     dd_tensorfile_free(file);
-    return status;
+    DDI_TRY(status);
+    ddi_path_absolute(folder, path);
+    m->source = ddi_strdup(&m->context->allocator, path);
+    return m->source ? DD_OK : ddi_fail_nomem(strlen(path), "a path");
 }
 
 /* Without parameters yet; NULL: out of memory. */

@@ -40,6 +40,18 @@ static dd_status bind_output(dd_trainer *t, const char *name, const char *input,
     return view.data ? dd_distiller_bind(t->distiller, gradient, &view) : t->student->tape.status;
 }
 
+dd_status ddi_trainer_attach(dd_trainer *t)
+{
+    ddi_distiller_settings *s = &t->distiller->settings;
+    if (t->teacher) {
+        return ddi_fail(DD_ERR_UNSUPPORTED, NULL, "teachers come with dd_distiller_attach");
+    }
+    s->logits = s->contrastive = 0;
+    s->mask = DDI_MASK_NONE;
+    s->prior = DDI_PRIOR_NONE;
+    return DD_OK;
+}
+
 dd_status ddi_trainer_pass(dd_trainer *t, double *total)
 {
     dd_tensor pixels, sizes;

@@ -2,6 +2,7 @@
  * The run folder but for checkpoints: config.json, logs, exported students; and progress calls. */
 #include "base/error.h"
 #include "train/trainer.h"
+#include <detrdistill/version.h>
 
 #include <math.h>
 #include <stdio.h>

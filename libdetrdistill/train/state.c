@@ -3,6 +3,7 @@
  * the last one steps back, then the new one takes its name; resume takes the newest of the three that is whole. */
 #include "base/error.h"
 #include "train/trainer.h"
+#include <detrdistill/version.h>
 
 #include <stdio.h>
 #include <string.h>
@@ -76,7 +77,7 @@ static void sum_words(const dd_tensorfile *file, const ddi_crc_table *table, uin
 /* Over names, bytes and words. exec NULL: on this thread. */
 static dd_status checksum(const dd_tensorfile *file, const ddi_crc_table *table, ddi_exec *exec, char text[17])
 {
-    uint64_t sum;
+    uint64_t sum = 0;
     DDI_TRY(sum_tensors(file, table, exec, &sum));
     sum_words(file, table, &sum);
     snprintf(text, 17, "%016llx", (unsigned long long)sum);
@@ -165,12 +166,16 @@ static dd_status borrow(void *user, const char *name, const dd_tensor *place)
 
 static dd_status set_dataset(dd_tensorfile *file, const char *key, const dd_dataset *data)
 {
-    char name[64];
+    char name[64], root[DDI_TRAIN_PATH];
     ddi_text words = {.data = NULL};
-    DDI_TRY(dd_tensorfile_set_metadata(file, key, data ? data->root : ""));
     if (!data) {
-        return DD_OK;
+        return dd_tensorfile_set_metadata(file, key, "");
     }
+    snprintf(root, sizeof root, "%s", data->root);
+    if (!data->generated) {
+        ddi_path_absolute(data->root, root);
+    }
+    DDI_TRY(dd_tensorfile_set_metadata(file, key, root));
     ddi_dataset_words(data, &words);
     dd_status status = ddi_text_status(&words);
     if (status == DD_OK) {
@@ -190,7 +195,7 @@ static dd_status set_words(dd_trainer *t, dd_tensorfile *file)
     DDI_TRY(dd_tensorfile_set_metadata(file, "options", t->options));
     DDI_TRY(dd_tensorfile_set_metadata(file, "distiller", t->words));
     DDI_TRY(dd_tensorfile_set_metadata(file, "dtype", dd_dtype_name(t->student->dtype)));
-    DDI_TRY(dd_tensorfile_set_metadata(file, "teacher", t->teacher ? t->teacher->source : ""));
+    DDI_TRY(dd_tensorfile_set_metadata(file, "teacher", t->teacher && t->teacher->source ? t->teacher->source : ""));
     DDI_TRY(dd_tensorfile_set_metadata(file, "teacher.hash", t->teacher ? hash : ""));
     DDI_TRY(set_dataset(file, "train", t->train));
     return set_dataset(file, "validation", t->validation);
@@ -331,6 +336,7 @@ dd_status ddi_state_restore(dd_trainer *t, const dd_tensorfile *file)
     DDI_TRY(visit_all(t, take, &from));
     from.copies = true;
     DDI_TRY(visit_all(t, take, &from));
+    DDI_TRY(ddi_resnet_fold(&t->student->net.backbone, &t->student->exec, t->student->dtype)); /* made of frozen norms */
     DDI_TRY(ddi_loader_seek(t->loader, t->counts.epoch, t->counts.epoch_batch));
     t->saved_step = t->counts.step;
     return DD_OK;

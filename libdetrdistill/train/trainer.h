@@ -91,7 +91,8 @@ void ddi_options_json(const ddi_option_table *table, const void *settings, ddi_t
 /* The words that a data set was opened with. */
 void ddi_dataset_words(const dd_dataset *data, ddi_text *words);
 
-/* pass.c: the loader's current batch through models and losses, gradients added. */
+/* pass.c: the models become the distiller's; the loader's current batch through models and losses, gradients added. */
+dd_status ddi_trainer_attach(dd_trainer *trainer);
 dd_status ddi_trainer_pass(dd_trainer *trainer, double *total);
 dd_status ddi_batch_pixels(const ddi_batch *batch, dd_tensor *pixels, dd_tensor *sizes);
 
