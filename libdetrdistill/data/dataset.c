@@ -166,6 +166,10 @@ static dd_status read_path(dd_dataset *d, const char *path)
 {
     const int32_t format = d->settings.format;
     bool is_one = false;
+    if (strlen(path) >= sizeof d->given) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "the path %.80s.. is too long", path);
+    }
+    memcpy(d->given, path, strlen(path) + 1);
     if (strncmp(path, "scenes", 6) == 0 && (path[6] == '\0' || path[6] == ':')) {
         return ddi_scenes_open(d, path[6] ? path + 7 : "");
     }
@@ -175,6 +179,7 @@ static dd_status read_path(dd_dataset *d, const char *path)
     if (!ddi_file_exists(path)) {
         return ddi_fail(DD_ERR_IO, NULL, "there is nothing at %.200s", path);
     }
+    ddi_path_absolute(path, d->given);
     if (format == AUTO || format == VOC) {
         DDI_TRY(ddi_voc_open(d, path, &is_one));
     }

@@ -78,6 +78,7 @@ struct dd_dataset {
     bool generated;
     ddi_dataset_settings settings;
     ddi_scenes scenes;
+    char given[DDI_DATA_PATH];                       /* as dd_dataset_open got it; a folder: its absolute path */
     char root[DDI_DATA_PATH], folder[DDI_DATA_PATH]; /* what was opened; where file names begin */
     ddi_list image;                                  /* ddi_picture */
     ddi_list class;                                  /* ddi_class */

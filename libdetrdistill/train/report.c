@@ -43,7 +43,7 @@ static void put_dataset(ddi_text *text, const char *key, const dd_dataset *data)
         return;
     }
     ddi_text_put(text, ":{\"path\":");
-    ddi_text_json(text, data->root);
+    ddi_text_json(text, data->given);
     ddi_text_put(text, ",\"images\":");
     ddi_text_integer(text, data->image.count);
     ddi_text_put(text, ",\"classes\":");
@@ -72,8 +72,11 @@ static void put_model(ddi_text *text, const char *key, const dd_model *model, ui
     ddi_text_put(text, ",\"hash\":");
     ddi_text_json(text, hex);
     ddi_text_put(text, ",\"config\":");
-    const dd_status status = ddi_huggingface_write(model, text);
+    ddi_text config = {.data = NULL};
+    const dd_status status = ddi_huggingface_write(model, &config);
+    ddi_text_bytes(text, config.data, config.size);
     text->failed = text->failed || status != DD_OK;
+    ddi_text_free(&config);
     ddi_text_put(text, "}");
 }
 

@@ -166,16 +166,12 @@ static dd_status borrow(void *user, const char *name, const dd_tensor *place)
 
 static dd_status set_dataset(dd_tensorfile *file, const char *key, const dd_dataset *data)
 {
-    char name[64], root[DDI_TRAIN_PATH];
+    char name[64];
     ddi_text words = {.data = NULL};
     if (!data) {
         return dd_tensorfile_set_metadata(file, key, "");
     }
-    snprintf(root, sizeof root, "%s", data->root);
-    if (!data->generated) {
-        ddi_path_absolute(data->root, root);
-    }
-    DDI_TRY(dd_tensorfile_set_metadata(file, key, root));
+    DDI_TRY(dd_tensorfile_set_metadata(file, key, data->given));
     ddi_dataset_words(data, &words);
     dd_status status = ddi_text_status(&words);
     if (status == DD_OK) {

@@ -69,7 +69,7 @@ static void run(const char *folder, const char *options, char answer[ANSWER])
 
 static void copy_folder(const char *from, const char *to)
 {
-    char command[600];
+    char command[1000];
     snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s' '%s'", to, from, to);
     assert_int_equal(system(command), 0);
 }
@@ -99,7 +99,7 @@ static double random_part(void)
 
 static void test_killed_twenty_times(void **state)
 {
-    static const char options[] = RUN "steps=40 save-every=2";
+    static const char options[] = RUN "steps=160 save-every=3";
     char folder[256], alone[300], killed[300], wanted[ANSWER], answer[ANSWER];
     int kills = 0;
     random_state = (uint32_t)getpid();
