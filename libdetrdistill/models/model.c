@@ -169,6 +169,7 @@ static dd_model *start(dd_context *context, const ddi_model_settings *settings)
     }
     m->context = ddi_context_reference(context);
     m->settings = *settings;
+    m->seed = (uint64_t)context->settings.seed;
     m->dtype = settings->f64 ? DD_F64 : DD_F32;
     ddi_exec_init(&m->exec, context);
     ddi_params_init(&m->params, context, m->dtype);
@@ -354,7 +355,7 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     ddi_tape_reset(t);
     t->record = pass->record;
     t->training = pass->training;
-    t->seed = (uint64_t)m->context->settings.seed;
+    t->seed = m->seed;
     const int32_t *known = read_sizes(m, pixels, sizes);
     if (known) {
         ddi_deformable_forward_groups(t, &m->net, take_pixels(m, pixels), known, pass->group, pass->group_arg, &m->out);

@@ -78,13 +78,20 @@ static dd_status check_parts(const dd_trainer *t)
     return check_classes(t, t->validation, "validation");
 }
 
-static dd_status make_loader(dd_trainer *t, dd_dataset *train)
+static dd_status make_loader(dd_trainer *t)
 {
     ddi_text words = {.data = NULL};
     ddi_trainer_loader_words(&t->settings, false, t->counts.seed, &words);
     dd_status status = ddi_text_status(&words);
     if (status == DD_OK) {
-        status = dd_loader_create(&t->loader, train, words.data);
+        status = ddi_loader_create(&t->loader, t->train, words.data);
+    }
+    if (status == DD_OK) {
+        status = ddi_handle_add(t->loader, DDI_LOADER);
+        if (status != DD_OK) {
+            ddi_loader_destroy(t->loader);
+            t->loader = NULL;
+        }
     }
     ddi_text_free(&words);
     return status;
@@ -117,6 +124,19 @@ static dd_status make_own_parts(dd_trainer *t)
     return make_optimiser(t);
 }
 
+/* The loader draws by the run's seed, whatever the context's is. */
+static dd_status take_up(dd_trainer *t, const dd_tensorfile *file)
+{
+    DDI_TRY(ddi_state_restore(t, file));
+    if (t->loader->settings.seed != t->counts.seed) {
+        dd_loader_free(t->loader);
+        t->loader = NULL;
+        DDI_TRY(make_loader(t));
+    }
+    DDI_TRY(ddi_loader_seek(t->loader, t->counts.epoch, t->counts.epoch_batch));
+    return ddi_report_open(t, t->counts.step);
+}
+
 static dd_status begin_folder(dd_trainer *t)
 {
     char path[DDI_TRAIN_PATH];
@@ -134,8 +154,7 @@ static dd_status begin_folder(dd_trainer *t)
         status = ddi_fail(DD_ERR_STATE, NULL, "%.150s holds a run already; take it up with resume=1, or choose another folder",
                           t->folder);
     } else if (status == DD_OK) {
-        status = ddi_state_restore(t, file);
-        status = status == DD_OK ? ddi_report_open(t, t->counts.step) : status;
+        status = take_up(t, file);
     } else if (status == DD_ERR_NOT_FOUND) {
         ddi_error_clear();
         status = ddi_report_export(t, t->folder, "student");
@@ -167,7 +186,7 @@ static dd_status fill(dd_trainer *t, const ddi_trainer_parts *p)
     t->counts.seed = t->settings.seed >= 0 ? t->settings.seed : t->context->settings.seed;
     t->reals.best_ap = -1;
     DDI_TRY(check_parts(t));
-    DDI_TRY(make_loader(t, p->train));
+    DDI_TRY(make_loader(t));
     ddi_text_free(&words);
     DDI_TRY(dd_distiller_create(&t->distiller, t->context, t->words));
     DDI_TRY(ddi_trainer_attach(t));

@@ -333,7 +333,6 @@ dd_status ddi_state_restore(dd_trainer *t, const dd_tensorfile *file)
     from.copies = true;
     DDI_TRY(visit_all(t, take, &from));
     DDI_TRY(ddi_resnet_fold(&t->student->net.backbone, &t->student->exec, t->student->dtype)); /* made of frozen norms */
-    DDI_TRY(ddi_loader_seek(t->loader, t->counts.epoch, t->counts.epoch_batch));
     t->saved_step = t->counts.step;
     return DD_OK;
 }

@@ -51,7 +51,8 @@ static void note_terms(dd_trainer *t, double total)
 static dd_status run_batch(dd_trainer *t)
 {
     double total = 0;
-    t->student->tape.step = (uint32_t)t->counts.batch++; /* of its random draws */
+    t->student->seed = (uint64_t)t->counts.seed; /* of its random draws */
+    t->student->tape.step = (uint32_t)t->counts.batch++;
     DDI_TRY(ddi_trainer_pass(t, &total));
     note_terms(t, total);
     return DD_OK;
