@@ -99,7 +99,7 @@ static double random_part(void)
 
 static void test_killed_twenty_times(void **state)
 {
-    static const char options[] = RUN "steps=160 save-every=3";
+    static const char options[] = RUN "steps=60 save-every=2";
     char folder[256], alone[300], killed[300], wanted[ANSWER], answer[ANSWER];
     int kills = 0;
     random_state = (uint32_t)getpid();
