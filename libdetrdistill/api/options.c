@@ -35,7 +35,7 @@ dd_status dd_options_help(const char *object, const char **text)
             *text = texts[i];
             return DD_OK;
         }
-    return ddi_fail(DD_ERR_NOT_FOUND, object,
-                    "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader and trainer have",
-                    object);
+    return ddi_fail(
+        DD_ERR_NOT_FOUND, object,
+        "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader and trainer have", object);
 }

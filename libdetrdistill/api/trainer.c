@@ -195,8 +195,8 @@ dd_status dd_trainer_value_at(const dd_trainer *trainer, int32_t index, const ch
     DDI_TRY(enter(trainer, "dd_trainer_value_at"));
     const int32_t count = ddi_trainer_values(trainer, 0, names, values);
     if (index < 0 || index >= count) {
-        return leave(trainer, ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_trainer_value_at: there is no value %d; there are %d", index,
-                                       count));
+        return leave(trainer,
+                     ddi_fail(DD_ERR_NOT_FOUND, NULL, "dd_trainer_value_at: there is no value %d; there are %d", index, count));
     }
     if (name) {
         *name = names[index];

@@ -35,8 +35,7 @@ static void cut_slices(ddi_weights *b, const ddi_params *params, const ddi_optim
         if (!p->trained) {
             continue;
         }
-        const ddi_slice next = {p->place, p->count, settings->rate_of_group[p->group],
-                                settings->small_decay || p->ndim > 1};
+        const ddi_slice next = {p->place, p->count, settings->rate_of_group[p->group], settings->small_decay || p->ndim > 1};
         ddi_slice *last = b->slices ? &b->slice[b->slices - 1] : NULL;
         if (last && last->rate == next.rate && last->decays == next.decays) {
             last->count = next.first + next.count - last->first; /* what pads in between is zero and stays so */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options of the trainer. */
-#include "train/trainer.h"
 #include "base/error.h"
+#include "train/trainer.h"
 
 #include <string.h>
 
@@ -104,8 +104,8 @@ static bool is_listed(const char *key, const char *const *keys)
 void ddi_trainer_loader_words(const ddi_trainer_settings *settings, bool validation, int64_t seed, ddi_text *words)
 {
     static const char *const of_both[] = {"sizes", "max-size", "multiple", "threads", "prefetch", "damaged", NULL};
-    static const char *const of_training[] = {"limit",         "shuffle",  "drop-last", "flip", "crop", "crop-sizes",
-                                              "crop-max-size", "crop-min", "crop-max",  NULL};
+    static const char *const of_training[] = {"limit",      "shuffle",       "drop-last", "flip",     "crop",
+                                              "crop-sizes", "crop-max-size", "crop-min",  "crop-max", NULL};
     ddi_text_put(words, validation ? "mode=eval batch=" : "mode=train batch=");
     ddi_text_integer(words, validation && settings->eval_batch ? settings->eval_batch : settings->batch);
     ddi_text_put(words, " seed=");

@@ -37,8 +37,9 @@ static dd_status open_teacher(dd_model **teacher, dd_context *context, const dd_
         return DD_OK;
     }
     if (!folder[0]) {
-        return ddi_fail(DD_ERR_NOT_FOUND, "teacher", "the run's teacher was not loaded from a folder; take the run up with "
-                                                     "dd_trainer_create and resume=1");
+        return ddi_fail(DD_ERR_NOT_FOUND, "teacher",
+                        "the run's teacher was not loaded from a folder; take the run up with "
+                        "dd_trainer_create and resume=1");
     }
     const dd_status status = dd_model_load(teacher, context, folder, words);
     if (status != DD_OK) {

@@ -100,16 +100,15 @@ static dd_status make_loader(dd_trainer *t)
 static dd_status make_optimiser(dd_trainer *t)
 {
     const ddi_trainer_settings *s = &t->settings;
-    const ddi_optimiser_settings settings = {.decay = s->decay,
-                                             .beta1 = s->beta1,
-                                             .beta2 = s->beta2,
-                                             .eps = s->eps,
-                                             .clip = s->clip,
-                                             .average = s->average,
-                                             .rate_of_group = {[DDI_GROUP_MAIN] = 1,
-                                                               [DDI_GROUP_BACKBONE] = s->lr_backbone,
-                                                               [DDI_GROUP_SAMPLING] = s->lr_sampling},
-                                             .small_decay = s->small_decay != 0};
+    const ddi_optimiser_settings settings = {
+        .decay = s->decay,
+        .beta1 = s->beta1,
+        .beta2 = s->beta2,
+        .eps = s->eps,
+        .clip = s->clip,
+        .average = s->average,
+        .rate_of_group = {[DDI_GROUP_MAIN] = 1, [DDI_GROUP_BACKBONE] = s->lr_backbone, [DDI_GROUP_SAMPLING] = s->lr_sampling},
+        .small_decay = s->small_decay != 0};
     DDI_TRY(ddi_optimiser_init(&t->optimiser, &t->exec, &t->student->params, &settings));
     return ddi_optimiser_join(&t->optimiser, t->distiller);
 }
@@ -348,12 +347,12 @@ dd_status ddi_trainer_run(dd_trainer *t, int64_t epoch, int32_t *why)
     }
     for (;;) {
         const bool pending = t->loader->epoch > t->counts.closed;
-        *why = has_stopped(t)                                ? DD_TRAIN_STOPPED
-               : pending                                     ? -1
-               : ddi_trainer_at_end(t)                       ? DD_TRAIN_FINISHED
-               : has_no_gain(t)                              ? DD_TRAIN_NO_GAIN
-               : epoch > 0 && t->counts.closed >= epoch      ? DD_TRAIN_REACHED
-                                                             : -1;
+        *why = has_stopped(t)                           ? DD_TRAIN_STOPPED
+               : pending                                ? -1
+               : ddi_trainer_at_end(t)                  ? DD_TRAIN_FINISHED
+               : has_no_gain(t)                         ? DD_TRAIN_NO_GAIN
+               : epoch > 0 && t->counts.closed >= epoch ? DD_TRAIN_REACHED
+                                                        : -1;
         if (*why >= 0) {
             break;
         }

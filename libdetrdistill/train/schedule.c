@@ -7,8 +7,8 @@
 
 static dd_status bad_drops(const char *text)
 {
-    return ddi_fail(DD_ERR_OPTION, "drop", "trainer option drop=%.80s: needs auto, or up to %d ascending epochs as in 8,11", text,
-                    DDI_MOST_DROPS);
+    return ddi_fail(DD_ERR_OPTION, "drop", "trainer option drop=%.80s: needs auto, or up to %d ascending epochs as in 8,11",
+                    text, DDI_MOST_DROPS);
 }
 
 dd_status ddi_schedule_drops(ddi_schedule *s, const char *text, int64_t epochs)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Checkpoints: one safetensors file with all that a run needs to go on. The new one is written whole under a name of its own, then
- * the last one steps back, then the new one takes its name; resume takes the newest of the three that is whole. */
+ * Checkpoints: one safetensors file with all that a run needs to go on. The new one is written whole under a name of its own,
+ * then the last one steps back, then the new one takes its name; resume takes the newest of the three that is whole. */
 #include "base/error.h"
 #include "train/trainer.h"
 #include <detrdistill/version.h>
@@ -95,7 +95,8 @@ uint64_t ddi_model_hash(const dd_model *model)
         const size_t bytes = (size_t)p->count * (size_t)dd_dtype_size(model->dtype);
         const uint64_t name = ddi_crc(&first, p->name, strlen(p->name));
         hash = (hash ^ name) * 0x9E3779B97F4A7C15u;
-        hash = (hash ^ ((uint64_t)ddi_crc(&first, p->data, bytes) << 32 | ddi_crc(&second, p->data, bytes))) * 0xD1B54A32D192ED03u;
+        hash =
+            (hash ^ ((uint64_t)ddi_crc(&first, p->data, bytes) << 32 | ddi_crc(&second, p->data, bytes))) * 0xD1B54A32D192ED03u;
     }
     return hash;
 }

@@ -95,7 +95,8 @@ static dd_status add_gradients(dd_trainer *t, int32_t *batches)
 static bool is_finite_tensor(const char *data, int64_t count, int32_t dtype)
 {
     for (int64_t i = 0; i < count; i++) {
-        const double x = dtype == DD_F64 ? ((const double *)(const void *)data)[i] : (double)((const float *)(const void *)data)[i];
+        const double x =
+            dtype == DD_F64 ? ((const double *)(const void *)data)[i] : (double)((const float *)(const void *)data)[i];
         if (!isfinite(x)) {
             return false;
         }
@@ -127,8 +128,9 @@ static dd_status look_for_zeros(dd_trainer *t)
         const bool zero = t->has_module[i] && t->report.module[i] == 0 && t->distiller->settings.weight[module_of[i]] > 0;
         t->zero_steps[i] = zero ? t->zero_steps[i] + 1 : 0;
         if (t->zero_steps[i] >= MOST_ZERO_STEPS) {
-            return ddi_fail(DD_ERR_STATE, ddi_train_modules[i], "%s was exactly 0 for %d steps: it teaches nothing; turn it off",
-                            ddi_train_modules[i], MOST_ZERO_STEPS);
+            return ddi_fail(DD_ERR_STATE, ddi_train_modules[i],
+                            "%s was exactly 0 for %d steps: it teaches nothing; turn it off", ddi_train_modules[i],
+                            MOST_ZERO_STEPS);
         }
     }
     return DD_OK;
@@ -142,8 +144,8 @@ static dd_status update(dd_trainer *t, int32_t batches)
     }
     DDI_TRY(look_for_zeros(t));
     t->exec.whole = true;
-    const dd_status status = ddi_optimiser_update(&t->optimiser, t->counts.step - t->counts.skipped + 1, t->report.rate, batches,
-                                                  t->report.norm);
+    const dd_status status =
+        ddi_optimiser_update(&t->optimiser, t->counts.step - t->counts.skipped + 1, t->report.rate, batches, t->report.norm);
     t->exec.whole = false;
     return status;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Inside of a dd_trainer. options.c reads what is asked for; step.c makes one step; evaluate.c measures; state.c keeps checkpoints;
- * report.c writes the run folder's other files; plot.c draws; run.c begins, takes up and runs. */
+ * Inside of a dd_trainer. options.c reads what is asked for; step.c makes one step; evaluate.c measures; state.c keeps
+ * checkpoints; report.c writes the run folder's other files; plot.c draws; run.c begins, takes up and runs. */
 #ifndef DDI_TRAIN_TRAINER_H
 #define DDI_TRAIN_TRAINER_H
 
@@ -68,8 +68,8 @@ struct dd_trainer {
     double per_second, evaluation; /* images; seconds of the last evaluation */
     double step_seconds, mark;     /* smoothed; the clock at the end of the last step, 0: there was none since the start */
     /* the folder */
-    char folder[DDI_TRAIN_PATH]; /* "": none */
-    char *options, *words;       /* as given; the distiller's */
+    char folder[DDI_TRAIN_PATH];         /* "": none */
+    char *options, *words;               /* as given; the distiller's */
     uint64_t student_hash, teacher_hash; /* when the run began, or was taken up */
     bool log_open, table_open, events_open;
     ddi_run_log log;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A tiny run in a process of its own, to be killed: run_tiny FOLDER OPTIONS begins one, or takes up the one that is there, runs it
- * to its end and prints a hash of all weights. With DIE_AT=k in the environment the process kills itself at the k-th call that
- * changes a file, a write after half of its bytes; with FAIL_AT=k that call fails; COUNT=1 prints how many there were. */
+ * A tiny run in a process of its own, to be killed: run_tiny FOLDER OPTIONS begins one, or takes up the one that is there, runs
+ * it to its end and prints a hash of all weights. With DIE_AT=k in the environment the process kills itself at the k-th call
+ * that changes a file, a write after half of its bytes; with FAIL_AT=k that call fails; COUNT=1 prints how many there were. */
 #include "tiny.h"
 
 #include <errno.h>

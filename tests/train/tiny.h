@@ -24,7 +24,7 @@ typedef struct tiny {
 } tiny;
 
 #define TINY_STUDENT                                                                                                           \
-    "classes=3 queries=12 backbone=resnet-18 block=basic stem=8 depths=1,1,1,1 widths=8,16,16,32 width=32 levels=3 "          \
+    "classes=3 queries=12 backbone=resnet-18 block=basic stem=8 depths=1,1,1,1 widths=8,16,16,32 width=32 levels=3 "           \
     "encoder-layers=1 decoder-layers=2 heads=4 points=2 ffn=32 dropout=0.1"
 #define TINY_SCENES "scenes:train=8,val=4,size=64,classes=3,seed=5"
 #define TINY_DATA "sizes=64 max-size=64 crop=0 warmup=0 "
