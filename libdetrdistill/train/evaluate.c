@@ -85,6 +85,7 @@ dd_status ddi_trainer_evaluate(dd_trainer *t, double metric[DDI_METRICS], bool *
         return ddi_fail(DD_ERR_STATE, NULL, "this run has no validation set");
     }
     DDI_TRY(dd_eval_create(&eval));
+    const ddi_model_settings mode = t->student->settings;
     dd_status status = ddi_model_set_mode(t->student, false, false);
     if (status == DD_OK) {
         ddi_optimiser_swap_average(&t->optimiser);
@@ -92,5 +93,6 @@ dd_status ddi_trainer_evaluate(dd_trainer *t, double metric[DDI_METRICS], bool *
         ddi_optimiser_swap_average(&t->optimiser);
     }
     dd_eval_free(eval);
-    return status;
+    const dd_status back = ddi_model_set_mode(t->student, mode.training != 0, mode.gradients != 0);
+    return status == DD_OK ? back : status;
 }

@@ -51,8 +51,10 @@ static void note_terms(dd_trainer *t, double total)
 static dd_status run_batch(dd_trainer *t)
 {
     double total = 0;
+    DDI_TRY(ddi_trainer_hold(t));
     t->student->seed = (uint64_t)t->counts.seed; /* of its random draws */
     t->student->tape.step = (uint32_t)t->counts.batch++;
+    DDI_TRY(ddi_trainer_release(t, DD_OK));
     DDI_TRY(ddi_trainer_pass(t, &total));
     note_terms(t, total);
     return DD_OK;
@@ -68,11 +70,18 @@ static dd_status next_batch(dd_trainer *t, bool first, int32_t *images)
     return *images == 0 && first ? ddi_fail(DD_ERR_FORMAT, NULL, "an epoch without a usable picture") : DD_OK;
 }
 
+static dd_status get_ready(dd_trainer *t)
+{
+    DDI_TRY(ddi_model_set_mode(t->student, true, true));
+    return ddi_params_zero_grad(&t->student->params, &t->exec);
+}
+
 static dd_status add_gradients(dd_trainer *t, int32_t *batches)
 {
     t->report = (ddi_step_report){.rate = ddi_trainer_rate(t)};
     *batches = 0;
-    DDI_TRY(ddi_params_zero_grad(&t->student->params, &t->exec));
+    DDI_TRY(ddi_trainer_hold(t));
+    DDI_TRY(ddi_trainer_release(t, get_ready(t)));
     while (*batches < t->settings.accumulate) {
         int32_t images;
         DDI_TRY(next_batch(t, *batches == 0, &images));
@@ -157,7 +166,8 @@ static dd_status try_step(dd_trainer *t)
     int32_t batches = 0;
     dd_status status = add_gradients(t, &batches);
     if (status == DD_OK) {
-        status = update(t, batches);
+        status = ddi_trainer_hold(t);
+        status = status == DD_OK ? ddi_trainer_release(t, update(t, batches)) : status;
     }
     if (status == DD_ERR_NONFINITE && t->settings.skip && t->counts.skipped_in_row + 1 < DDI_MOST_SKIPPED) {
         ddi_log_line(t->context, DD_LOG_WARNING, "step refused: %s", dd_error_message());
@@ -190,7 +200,6 @@ dd_status ddi_trainer_step(dd_trainer *t)
     const ddi_step_report report = t->report;
     const int64_t epoch = t->loader->epoch, batch = t->loader->handed_out, damaged = t->loader->damaged;
     t->images = 0;
-    DDI_TRY(ddi_model_set_mode(t->student, true, true));
     dd_status status = try_step(t);
     if (status == DD_OK) {
         t->counts.damaged += t->loader->damaged - damaged;
