@@ -2,6 +2,7 @@
  * The trainer on tiny models: it learns, accumulates, averages, evaluates, refuses bad steps, stops, and writes its files. */
 #include "tiny.h"
 
+#include "base/alloc.h"
 #include "models/model.h"
 #include "train/trainer.h"
 
@@ -302,6 +303,59 @@ static void test_wrong_parts(void **state)
     tiny_close(&t);
 }
 
+/* ---- Failing memory, files and threads */
+
+#ifdef DDI_FAULT_POINTS
+/* A whole small run of which the n-th call that can fail does. What it leaves can be freed, and where a step failed, the same
+ * step can be made again. */
+static dd_status faulty_run(const char *folder, int64_t n, int32_t for_good, int64_t *calls)
+{
+    tiny t;
+    double numbers[12], loss[2] = {0, 0};
+    tiny_open(&t, "", "seed=1");
+    dd_fault_set(n, for_good);
+    dd_status status = tiny_train(&t, folder, "batch=1 limit=2 eval-limit=1 threads=0 ema=0.9 log-every=1", NULL);
+    if (status == DD_OK) {
+        status = dd_trainer_run(t.trainer, 1, NULL);
+    }
+    if (status == DD_OK) {
+        status = dd_trainer_evaluate(t.trainer, numbers);
+    }
+    *calls = dd_fault_set(0, 0);
+    if (t.trainer && status != DD_OK) {
+        assert_true(strlen(dd_error_message()) > 0);
+        OK(dd_trainer_run(t.trainer, 2, NULL));
+        OK(dd_trainer_step(t.trainer, &loss[0]));
+        static double usual; /* of the same step in every run */
+        usual = usual == 0 ? loss[0] : usual;
+        assert_true(loss[0] == usual);
+    }
+    tiny_close(&t);
+    return status;
+}
+
+static void test_failing_calls(void **state)
+{
+    char folder[256], path[300];
+    int64_t calls, ignored;
+    int failed = 0;
+    tiny_folder(folder);
+    snprintf(path, sizeof path, "%s/0", folder);
+    OK(faulty_run(path, 0, 0, &calls));
+    print_message("%d calls that can fail\n", (int)calls);
+    assert_true(calls > 100);
+    for (int64_t n = 1; n <= calls; n += 1 + calls / 40) {
+        snprintf(path, sizeof path, "%s/%d", folder, (int)n);
+        const dd_status status = faulty_run(path, n, (int32_t)(n % 2), &ignored);
+        failed += status != DD_OK;
+        assert_true(status == DD_OK || status == DD_ERR_NOMEM || status == DD_ERR_IO);
+        tiny_remove(path);
+    }
+    assert_true(failed > 20);
+    tiny_remove(folder);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +369,9 @@ int main(void)
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
         cmocka_unit_test(test_wrong_parts),
+#ifdef DDI_FAULT_POINTS
+        cmocka_unit_test(test_failing_calls),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
