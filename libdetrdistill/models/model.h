@@ -31,7 +31,7 @@ struct dd_model {
     char *config; /* text of the folder's config.json; NULL: the model was made from options */
     size_t config_bytes;
     uint64_t seed; /* of dropout: the context's, or a trainer's */
-    char *source; /* the folder it was loaded from; NULL: none */
+    char *source;  /* the folder it was loaded from; NULL: none */
     char **class_name;
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;

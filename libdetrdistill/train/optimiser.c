@@ -9,9 +9,9 @@
 
 /* ---- Blocks */
 
-static size_t bytes_of(const ddi_optimiser *o, const ddi_weights *b)
+static size_t bytes_of(const ddi_weights *b)
 {
-    return (size_t)b->count * (size_t)dd_dtype_size(o->dtype);
+    return (size_t)b->count * (size_t)dd_dtype_size(b->dtype);
 }
 
 static dd_status reserve_zeros(ddi_optimiser *o, ddi_buffer *buffer, size_t bytes, const char *what)
@@ -22,8 +22,8 @@ static dd_status reserve_zeros(ddi_optimiser *o, ddi_buffer *buffer, size_t byte
 
 static dd_status reserve_moments(ddi_optimiser *o, ddi_weights *b)
 {
-    DDI_TRY(reserve_zeros(o, &b->m, bytes_of(o, b), "moments"));
-    return reserve_zeros(o, &b->v, bytes_of(o, b), "moments");
+    DDI_TRY(reserve_zeros(o, &b->m, bytes_of(b), "moments"));
+    return reserve_zeros(o, &b->v, bytes_of(b), "moments");
 }
 
 /* Trained parameters in the order of their places; neighbours that are treated alike become one slice. */
@@ -47,9 +47,10 @@ static void cut_slices(ddi_weights *b, const ddi_params *params, const ddi_optim
 
 dd_status ddi_optimiser_init(ddi_optimiser *o, ddi_exec *exec, const ddi_params *params, const ddi_optimiser_settings *settings)
 {
-    *o = (ddi_optimiser){.exec = exec, .dtype = params->dtype, .settings = *settings, .blocks = 1};
+    *o = (ddi_optimiser){.exec = exec, .settings = *settings, .blocks = 1};
     ddi_weights *b = &o->block[0];
-    *b = (ddi_weights){.w = params->trained.data, .g = params->grad.data, .count = params->trained_elements};
+    *b = (ddi_weights){
+        .w = params->trained.data, .g = params->grad.data, .dtype = params->dtype, .count = params->trained_elements};
     b->slice = ddi_alloc_zero(&exec->context->allocator, (size_t)params->count + 1, sizeof *b->slice);
     if (!b->slice) {
         return ddi_fail_nomem((uint64_t)params->count * sizeof *b->slice, "the optimiser");
@@ -58,8 +59,8 @@ dd_status ddi_optimiser_init(ddi_optimiser *o, ddi_exec *exec, const ddi_params 
     DDI_TRY(ddi_buffer_reserve(exec, &o->sums, DDI_MOST_BLOCKS * sizeof(double), true, "the optimiser"));
     DDI_TRY(reserve_moments(o, b));
     if (settings->average > 0) {
-        DDI_TRY(ddi_buffer_reserve(exec, &b->average, bytes_of(o, b) + 1, true, "averaged weights"));
-        DDI_TRY(ddi_copy(exec, b->average.data, b->w, bytes_of(o, b), DD_COPY_ON_DEVICE));
+        DDI_TRY(ddi_buffer_reserve(exec, &b->average, bytes_of(b) + 1, true, "averaged weights"));
+        DDI_TRY(ddi_copy(exec, b->average.data, b->w, bytes_of(b), DD_COPY_ON_DEVICE));
     }
     return DD_OK;
 }
@@ -86,7 +87,7 @@ static dd_status join_one(ddi_optimiser *o, const char *name, const dd_tensor *v
         return ddi_fail(DD_ERR_LIMIT, name, "a distiller with more than %d parameters", DDI_MOST_BLOCKS - 1);
     }
     ddi_weights *b = &o->block[o->blocks++];
-    *b = (ddi_weights){.name = name, .w = value->data, .g = grad->data, .count = 1, .slices = 1};
+    *b = (ddi_weights){.name = name, .w = value->data, .g = grad->data, .dtype = value->dtype, .count = 1, .slices = 1};
     for (int32_t d = 0; d < value->ndim; d++) {
         b->count *= value->shape[d];
     }
@@ -119,7 +120,7 @@ dd_status ddi_optimiser_norm(ddi_optimiser *o, int32_t batches, double *norm)
     double *place = o->sums.data;
     for (int32_t i = 0; i < o->blocks; i++) {
         const dd_op_sum_squares a = {o->block[i].g, &place[i], o->block[i].count};
-        DDI_TRY(ddi_run(o->exec, DD_OPERATOR_sum_squares, o->dtype, &a));
+        DDI_TRY(ddi_run(o->exec, DD_OPERATOR_sum_squares, o->block[i].dtype, &a));
     }
     DDI_TRY(ddi_copy(o->exec, sum, place, (size_t)o->blocks * sizeof *sum, DD_COPY_TO_HOST));
     DDI_TRY(ddi_sync(o->exec));
@@ -140,7 +141,7 @@ static dd_status update_slice(ddi_optimiser *o, const ddi_weights *b, const ddi_
                               double scale)
 {
     const ddi_optimiser_settings *s = &o->settings;
-    const size_t at = (size_t)slice->first * (size_t)dd_dtype_size(o->dtype);
+    const size_t at = (size_t)slice->first * (size_t)dd_dtype_size(b->dtype);
     const dd_op_adamw a = {.w = b->w + at,
                            .m = (char *)b->m.data + at,
                            .v = (char *)b->v.data + at,
@@ -154,7 +155,7 @@ static dd_status update_slice(ddi_optimiser *o, const ddi_weights *b, const ddi_
                            .correction1 = 1 - pow(s->beta1, (double)update),
                            .correction2 = 1 - pow(s->beta2, (double)update),
                            .grad_scale = scale};
-    return ddi_run(o->exec, DD_OPERATOR_adamw, o->dtype, &a);
+    return ddi_run(o->exec, DD_OPERATOR_adamw, b->dtype, &a);
 }
 
 dd_status ddi_optimiser_update(ddi_optimiser *o, int64_t update, double rate, int32_t batches, double norm)
@@ -168,7 +169,7 @@ dd_status ddi_optimiser_update(ddi_optimiser *o, int64_t update, double rate, in
     }
     const ddi_weights *b = &o->block[0];
     const dd_op_average a = {b->w, b->average.data, b->count, ddi_schedule_average(o->settings.average, update)};
-    return b->average.data ? ddi_run(o->exec, DD_OPERATOR_average, o->dtype, &a) : DD_OK;
+    return b->average.data ? ddi_run(o->exec, DD_OPERATOR_average, b->dtype, &a) : DD_OK;
 }
 
 void ddi_optimiser_swap_average(ddi_optimiser *o)
@@ -176,7 +177,7 @@ void ddi_optimiser_swap_average(ddi_optimiser *o)
     enum { PIECE = 4096 };
     ddi_weights *b = &o->block[0];
     char kept[PIECE], *average = b->average.data;
-    for (size_t at = 0, end = average ? bytes_of(o, b) : 0; at < end; at += PIECE) {
+    for (size_t at = 0, end = average ? bytes_of(b) : 0; at < end; at += PIECE) {
         const size_t size = end - at < PIECE ? end - at : PIECE;
         memcpy(kept, b->w + at, size);
         memcpy(b->w + at, average + at, size);

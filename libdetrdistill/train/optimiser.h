@@ -19,6 +19,7 @@ typedef struct ddi_slice {
 typedef struct ddi_weights {
     const char *name; /* of a single parameter of the distiller; NULL: the student's block */
     char *w, *g;
+    int32_t dtype;
     int64_t count;
     ddi_slice *slice;
     int32_t slices;
@@ -34,7 +35,6 @@ typedef struct ddi_optimiser_settings {
 
 typedef struct ddi_optimiser {
     ddi_exec *exec;
-    int32_t dtype;
     ddi_optimiser_settings settings;
     ddi_weights block[DDI_MOST_BLOCKS];
     int32_t blocks;

@@ -142,7 +142,7 @@ static dd_status visit_distiller(dd_trainer *t, tensor_fn visit, void *user)
 {
     for (int32_t i = 1; i < t->optimiser.blocks; i++) {
         const ddi_weights *b = &t->optimiser.block[i];
-        const int32_t dtype = t->optimiser.dtype;
+        const int32_t dtype = b->dtype;
         DDI_TRY(visit_one(visit, user, "distiller", b->name, b->w, dtype, 1, &b->count));
         DDI_TRY(visit_one(visit, user, "moment1.distiller", b->name, b->m.data, dtype, 1, &b->count));
         DDI_TRY(visit_one(visit, user, "moment2.distiller", b->name, b->v.data, dtype, 1, &b->count));

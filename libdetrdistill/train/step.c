@@ -73,6 +73,7 @@ static dd_status next_batch(dd_trainer *t, bool first, int32_t *images)
 static dd_status get_ready(dd_trainer *t)
 {
     DDI_TRY(ddi_model_set_mode(t->student, true, true));
+    DDI_TRY(dd_distiller_zero_gradients(t->distiller));
     return ddi_params_zero_grad(&t->student->params, &t->exec);
 }
 
@@ -122,7 +123,7 @@ static dd_status refuse_gradients(const dd_trainer *t)
     }
     for (int32_t i = 1; i < t->optimiser.blocks && !*name; i++) {
         const ddi_weights *b = &t->optimiser.block[i];
-        name = is_finite_tensor(b->g, b->count, t->optimiser.dtype) ? name : b->name;
+        name = is_finite_tensor(b->g, b->count, b->dtype) ? name : b->name;
     }
     dd_status status = ddi_fail(DD_ERR_NONFINITE, *name ? name : NULL, "step %lld: the gradient of %.100s is NaN or infinite",
                                 (long long)t->counts.step, *name ? name : "the loss");
