@@ -87,7 +87,7 @@ static void begin(tiny *t, const char *folder, const char *options)
 static void take_up(tiny *t, const char *folder, const char *options)
 {
     char text[300];
-    snprintf(text, sizeof text, "%s threads=%ld seed=99", TINY_DEVICE, number("THREADS"));
+    snprintf(text, sizeof text, "%s threads=%ld seed=99", TINY_DEVICE, number("THREADS") ? number("THREADS") : 1);
     OK(dd_context_create(&t->context, text));
     OK(dd_trainer_resume(&t->trainer, t->context, folder, options));
 }

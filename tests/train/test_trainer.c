@@ -20,7 +20,7 @@ static void test_overfits_a_few_scenes(void **state)
 {
     tiny t;
     double first, last = 0;
-    tiny_open(&t, STILL, "seed=1");
+    tiny_open(&t, STILL, "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "epochs=1000 limit=2 flip=0 lr=1e-3 lr.sampling=1 lr.backbone=1 clip=1 drop=900", NULL));
     OK(dd_trainer_step(t.trainer, &first));
     for (int i = 0; i < 120; i++) {
@@ -34,7 +34,7 @@ static void test_overfits_a_few_scenes(void **state)
 static double norm_after(const char *options, uint64_t *hash)
 {
     tiny t;
-    tiny_open(&t, STILL, "seed=1");
+    tiny_open(&t, STILL, "threads=1 seed=1");
     OK(tiny_train(&t, NULL, options, NULL));
     OK(dd_trainer_step(t.trainer, NULL));
     const double norm = tiny_value(&t, "grad.norm");
@@ -49,7 +49,7 @@ static void test_accumulation_is_a_larger_batch(void **state)
     uint64_t one, two;
     const double once = norm_after("limit=1 batch=1 flip=0", &one);
     tiny t;
-    tiny_open(&t, STILL, "seed=1");
+    tiny_open(&t, STILL, "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "limit=1 batch=1 flip=0 accumulate=2", NULL));
     OK(dd_trainer_step(t.trainer, NULL)); /* an epoch has one batch: the step ends with it */
     assert_true(tiny_hash(t.student) == one);
@@ -72,7 +72,7 @@ static void test_accumulation_is_a_larger_batch(void **state)
     double norms[2], loss[2];
     for (int k = 0; k < 2; k++) {
         snprintf(options, sizeof options, "shuffle=0 flip=0 clip=0 batch=%d accumulate=%d", k ? 1 : 2, k ? 2 : 1);
-        tiny_open(&t, STILL, "seed=1");
+        tiny_open(&t, STILL, "threads=1 seed=1");
         dd_dataset_free(t.train);
         OK(dd_dataset_open(&t.train, scenes, "split=train"));
         OK(tiny_train(&t, NULL, options, NULL));
@@ -91,7 +91,7 @@ static void test_evaluation_changes_nothing(void **state)
 {
     tiny t;
     double numbers[12], again[12];
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "lr=1e-3 ema=0.5", NULL));
     for (int i = 0; i < 3; i++) {
         OK(dd_trainer_step(t.trainer, NULL));
@@ -108,7 +108,7 @@ static void test_evaluation_changes_nothing(void **state)
     OK(dd_trainer_step(t.trainer, &loss));
     tiny other;
     double same;
-    tiny_open(&other, "", "seed=1");
+    tiny_open(&other, "", "threads=1 seed=1");
     OK(tiny_train(&other, NULL, "lr=1e-3 ema=0.5", NULL));
     for (int i = 0; i < 4; i++) {
         OK(dd_trainer_step(other.trainer, &same));
@@ -135,7 +135,7 @@ static void poison(dd_model *model)
 static void test_nonfinite_step_is_refused(void **state)
 {
     tiny t;
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "", NULL));
     OK(dd_trainer_step(t.trainer, NULL));
     poison(t.student);
@@ -150,7 +150,7 @@ static void test_nonfinite_step_is_refused(void **state)
 static void test_nonfinite_steps_are_skipped(void **state)
 {
     tiny t;
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "nonfinite=skip epochs=1000 batch=1", NULL));
     OK(dd_trainer_step(t.trainer, NULL));
     poison(t.student);
@@ -168,8 +168,8 @@ static void test_cancelled_step_leaves_no_trace(void **state)
 {
     tiny t, other;
     double loss, same;
-    tiny_open(&t, "", "seed=1");
-    tiny_open(&other, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
+    tiny_open(&other, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "", NULL));
     OK(tiny_train(&other, NULL, "", NULL));
     OK(dd_context_cancel(t.context, 1));
@@ -208,7 +208,7 @@ static void test_run_stops_and_goes_on(void **state)
     tiny t;
     heard h = {.stop_after = 5};
     int32_t why;
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "epochs=3 eval-limit=2", NULL));
     OK(dd_trainer_set_progress(t.trainer, listen, &h));
     OK(dd_trainer_run(t.trainer, 0, &why));
@@ -233,7 +233,7 @@ static void test_run_without_gain_ends_early(void **state)
 {
     tiny t;
     int32_t why;
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, NULL, "epochs=50 lr=0 patience=2 eval-limit=1", NULL));
     OK(dd_trainer_run(t.trainer, 0, &why));
     assert_int_equal(why, DD_TRAIN_NO_GAIN);
@@ -254,7 +254,7 @@ static void test_run_folder(void **state)
     char folder[256], path[300];
     tiny_folder(folder);
     snprintf(path, sizeof path, "%s/run", folder);
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     OK(tiny_train(&t, path, "epochs=2 log-every=1 ema=0.9", NULL));
     OK(dd_trainer_run(t.trainer, 0, NULL));
     static const char *const names[] = {"config.json",         "log.jsonl",
@@ -279,12 +279,85 @@ static void test_run_folder(void **state)
     tiny_remove(folder);
 }
 
+/* ---- With a teacher */
+
+/* Wider, deeper, with more queries: adaptors, maps of queries and the contrastive branches are trained along. */
+static void save_teacher(const char *folder, const char *context)
+{
+    tiny t;
+    char command[400];
+    tiny_open(&t, "width=64 queries=16 decoder-layers=4 ffn=64", context);
+    snprintf(command, sizeof command, "mkdir -p '%s'", folder);
+    assert_int_equal(system(command), 0);
+    OK(dd_model_save(t.student, folder));
+    tiny_close(&t);
+}
+
+static void note(tiny *t, uint64_t *hash, double parts[4])
+{
+    static const char *const names[4] = {"loss.logits", "loss.features", "loss.prior", "loss.contrastive"};
+    dd_model *student;
+    OK(dd_trainer_student(t->trainer, &student));
+    *hash = tiny_hash(student);
+    for (int i = 0; i < 4; i++) {
+        parts[i] = tiny_value(t, names[i]);
+        assert_true(parts[i] > 0);
+    }
+    assert_true(t->trainer->optimiser.blocks > 5);
+}
+
+static void steps(tiny *t, int count)
+{
+    for (int i = 0; i < count; i++) {
+        OK(dd_trainer_step(t->trainer, NULL));
+    }
+}
+
+static void test_resume_with_teacher(void **state)
+{
+    static const char options[] = "batch=2 lr=1e-3 accumulate=2", words[] = "contrastive=1 contrastive-width=16";
+    char folder[256], teacher[300], run[2][300];
+    uint64_t hash[2];
+    double parts[2][4];
+    tiny t;
+    tiny_folder(folder);
+    snprintf(teacher, sizeof teacher, "%s/teacher", folder);
+    save_teacher(teacher, "threads=1 seed=11");
+    for (int k = 0; k < 2; k++) {
+        snprintf(run[k], sizeof run[k], "%s/%d", folder, k);
+        tiny_open(&t, "", "threads=1 seed=1");
+        OK(dd_model_load(&t.teacher, t.context, teacher, "gradients=0"));
+        OK(tiny_train(&t, run[k], options, words));
+        steps(&t, k ? 3 : 7);
+        if (k) {
+            OK(dd_trainer_save(t.trainer));
+            steps(&t, 1); /* is lost */
+            dd_trainer_free(t.trainer);
+            OK(dd_trainer_resume(&t.trainer, t.context, run[k], NULL));
+            steps(&t, 4);
+        }
+        note(&t, &hash[k], parts[k]);
+        tiny_close(&t);
+    }
+    assert_true(hash[0] == hash[1]);
+    assert_memory_equal(parts[0], parts[1], sizeof parts[0]);
+
+    /* A teacher that has changed, or is gone, is not taken. */
+    save_teacher(teacher, "threads=1 seed=12");
+    tiny_open(&t, "", "threads=1 seed=1");
+    assert_int_equal(dd_trainer_resume(&t.trainer, t.context, run[0], NULL), DD_ERR_FORMAT);
+    tiny_remove(teacher);
+    assert_int_equal(dd_trainer_resume(&t.trainer, t.context, run[0], NULL), DD_ERR_NOT_FOUND);
+    tiny_close(&t);
+    tiny_remove(folder);
+}
+
 /* ---- Wrong calls */
 
 static void test_wrong_parts(void **state)
 {
     tiny t;
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     dd_dataset *other;
     OK(dd_dataset_open(&other, "scenes:train=2,size=64,classes=2", "split=train"));
     assert_int_equal(dd_trainer_create(&t.trainer, t.student, NULL, other, NULL, NULL, NULL, NULL), DD_ERR_SHAPE);
@@ -312,7 +385,7 @@ static dd_status faulty_run(const char *folder, int64_t n, int32_t for_good, int
 {
     tiny t;
     double numbers[12], loss[2] = {0, 0};
-    tiny_open(&t, "", "seed=1");
+    tiny_open(&t, "", "threads=1 seed=1");
     dd_fault_set(n, for_good);
     dd_status status = tiny_train(&t, folder, "batch=1 limit=2 eval-limit=1 threads=0 ema=0.9 log-every=1", NULL);
     if (status == DD_OK) {
@@ -368,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_run_stops_and_goes_on),
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
+        cmocka_unit_test(test_resume_with_teacher),
         cmocka_unit_test(test_wrong_parts),
 #ifdef DDI_FAULT_POINTS
         cmocka_unit_test(test_failing_calls),
