@@ -193,7 +193,7 @@ static void set_piece(ddi_cache *c, piece_id i, bool used, int64_t stages, int64
 static void plan_levels(ddi_levels *levels, int32_t count, int64_t height, int64_t width)
 {
     *levels = (ddi_levels){.count = count};
-    for (int32_t l = -3; l < count; l++) {
+    for (int32_t l = -2; l < count; l++) {
         height = (height + 1) / 2;
         width = (width + 1) / 2;
         if (l < 0)

@@ -3,6 +3,7 @@
 #include "case.h"
 #include "models.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -356,6 +357,191 @@ static void fed_by_a_loader(void **state)
     tear_down(&s);
 }
 
+/* ---- Stored outputs of the teacher */
+
+typedef struct counts {
+    int64_t hits, misses, bytes;
+} counts;
+
+static counts cache_counts(const setup *s)
+{
+    counts c;
+    GOOD(dd_distiller_cache_statistics(s->distiller, &c.hits, &c.misses, &c.bytes));
+    return c;
+}
+
+static void new_folder(char path[64])
+{
+    strcpy(path, "/tmp/dd-teacher-XXXXXX");
+    assert_non_null(mkdtemp(path));
+}
+
+/* Calls `each` (or removes) for every file; returns how many there were. */
+static int each_file(const char *folder, void (*each)(const char *path), bool removes)
+{
+    char path[512];
+    int n = 0;
+    DIR *stream = opendir(folder);
+    assert_non_null(stream);
+    for (const struct dirent *e; (e = readdir(stream));) {
+        if (e->d_name[0] == '.') {
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (each) {
+            each(path);
+        }
+        if (removes) {
+            unlink(path);
+        }
+        n++;
+    }
+    closedir(stream);
+    return n;
+}
+
+static void remove_folder(const char *folder)
+{
+    each_file(folder, NULL, true);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+/* Of a step's terms, and of its gradients alone. */
+static uint64_t hash_step(setup *s)
+{
+    GOOD(dd_model_zero_gradients(s->student));
+    GOOD(dd_distiller_zero_gradients(s->distiller));
+    GOOD(dd_distiller_step(s->distiller, NULL));
+    const uint64_t terms = case_hash_terms(s->distiller);
+    return hash_bytes(hash_model_gradients(s->student), &terms, sizeof terms);
+}
+
+static void damage(const char *path)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, -100, SEEK_END); /* a byte of a tensor */
+    const int byte = fgetc(file);
+    fseek(file, -100, SEEK_END);
+    fputc(byte ^ 1, file);
+    fclose(file);
+}
+
+static void cut(const char *path)
+{
+    assert_int_equal(truncate(path, 300), 0);
+}
+
+static void expect_counts(const setup *s, int64_t hits, int64_t misses)
+{
+    const counts c = cache_counts(s);
+    assert_int_equal(c.hits, hits);
+    assert_int_equal(c.misses, misses);
+}
+
+static void read_is_what_was_computed(void **state)
+{
+    static const char *const teachers[] = {TINY_WIDE, TINY_TEACHER "refine=1 two-stage=1"};
+    for (int i = 0; i < 4; i++) {
+        setup s;
+        char folder[64];
+        new_folder(folder);
+        set_up(&s, devices[i % 2], TINY_STUDENT, teachers[i / 2], "contrastive=1 contrastive-width=8");
+        GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
+        const uint64_t computed = hash_step(&s);
+        expect_counts(&s, 0, PICTURES);
+        assert_true(hash_step(&s) == computed);
+        expect_counts(&s, PICTURES, PICTURES);
+        assert_int_equal(each_file(folder, damage, false), PICTURES); /* a bit that fell over: computed anew, and stored */
+        assert_true(hash_step(&s) == computed);
+        expect_counts(&s, PICTURES, 2 * PICTURES);
+        each_file(folder, cut, false);
+        assert_true(hash_step(&s) == computed);
+        expect_counts(&s, PICTURES, 3 * PICTURES);
+        assert_true(hash_step(&s) == computed);
+        expect_counts(&s, 2 * PICTURES, 3 * PICTURES);
+        assert_int_equal(each_file(folder, NULL, false), PICTURES);
+        if (i % 2 == 0) { /* rows of a batch do not depend on each other in the reference */
+            GOOD(dd_distiller_set_cache(s.distiller, NULL, 0));
+            assert_true(hash_step(&s) == computed);
+        }
+        tear_down(&s);
+        remove_folder(folder);
+    }
+}
+
+static void anything_else_is_a_miss(void **state)
+{
+    setup s;
+    char folder[64];
+    new_folder(folder);
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "");
+    GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
+    hash_step(&s);
+    s.batch.pixels[100] += 1e-3; /* another augmentation of the first picture */
+    hash_step(&s);
+    expect_counts(&s, 1, 3);
+    s.batch.ids[1]++;
+    hash_step(&s);
+    expect_counts(&s, 2, 4);
+    s.batch.sizes[1][0]++;
+    hash_step(&s);
+    expect_counts(&s, 3, 5);
+    const dd_tensor head = parameter_of(s.teacher, "class_embed.0.bias");
+    const double old = tensor_get(&head, 0);
+    tensor_set(&head, 0, old + 0.25);
+    hash_step(&s);
+    expect_counts(&s, 3, 7);
+    tensor_set(&head, 0, old);
+    hash_step(&s);
+    expect_counts(&s, 5, 7);
+    tear_down(&s);
+    remove_folder(folder);
+}
+
+static void the_folder_is_bounded(void **state)
+{
+    setup s;
+    char folder[64];
+    new_folder(folder);
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "");
+    GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
+    hash_step(&s);
+    const int64_t two = cache_counts(&s).bytes;
+    GOOD(dd_distiller_set_cache(s.distiller, folder, two + 20000)); /* room for these, and the slack of one more */
+    assert_int_equal(cache_counts(&s).bytes, two);
+    s.batch.pixels[100] += 1e-3;
+    hash_step(&s);
+    expect_counts(&s, 1, 1);
+    assert_int_equal(cache_counts(&s).bytes, two); /* full: not stored */
+    const dd_tensor head = parameter_of(s.teacher, "class_embed.0.bias");
+    tensor_set(&head, 0, 1);
+    hash_step(&s);
+    assert_int_equal(cache_counts(&s).bytes, two); /* those of the old weights made room */
+    hash_step(&s);
+    expect_counts(&s, 3, 3);
+    GOOD(dd_distiller_set_cache(s.distiller, folder, 0));
+    s.batch.pixels[200] += 1e-3;
+    hash_step(&s);
+    assert_int_equal(each_file(folder, NULL, false), PICTURES);
+    tear_down(&s);
+    remove_folder(folder);
+}
+
+static void caches_that_cannot_be(void **state)
+{
+    setup s;
+    dd_distiller *bare;
+    set_up(&s, "device=ref", TINY_STUDENT, TINY_TEACHER, "");
+    FAILS(DD_ERR_IO, dd_distiller_set_cache(s.distiller, "/nonexistent/folder", 1));
+    FAILS(DD_ERR_ARGUMENT, dd_distiller_set_cache(s.distiller, "/tmp", -1));
+    FAILS(DD_ERR_STATE, dd_distiller_cache_statistics(s.distiller, NULL, NULL, NULL));
+    GOOD(dd_distiller_create(&bare, s.context, ""));
+    FAILS(DD_ERR_STATE, dd_distiller_set_cache(bare, "/tmp", 1));
+    dd_distiller_free(bare);
+    tear_down(&s);
+}
+
 /* ---- Errors */
 
 static void what_does_not_fit(void **state)
@@ -461,6 +647,10 @@ int main(void)
         cmocka_unit_test(steady_steps_allocate_nothing),
         cmocka_unit_test(initialised_from_the_teacher),
         cmocka_unit_test(fed_by_a_loader),
+        cmocka_unit_test(read_is_what_was_computed),
+        cmocka_unit_test(anything_else_is_a_miss),
+        cmocka_unit_test(the_folder_is_bounded),
+        cmocka_unit_test(caches_that_cannot_be),
         cmocka_unit_test(what_does_not_fit),
         cmocka_unit_test(batches_that_do_not_fit),
         cmocka_unit_test(without_models),
