@@ -59,7 +59,7 @@ DD_API dd_status dd_context_cancel(dd_context *context, int32_t cancelled);
 DD_API dd_status dd_context_kernel(const dd_context *context, const char *op, int32_t dtype, const char **name);
 
 /* The option table of an object as text, a line each: "context", "matcher", "distiller", "model" (loading),
- * "architecture" (dd_model_create), "dataset", "loader", "trainer".
+ * "architecture" (dd_model_create), "dataset", "loader", "trainer", "plot".
  * Static.
  * Errors: ARGUMENT, NOT_FOUND (no such object). */
 DD_API dd_status dd_options_help(const char *object, const char **text);

@@ -35,6 +35,7 @@
 #include <detrdistill/eval.h>
 #include <detrdistill/matcher.h>
 #include <detrdistill/model.h>
+#include <detrdistill/plot.h>
 #include <detrdistill/status.h>
 #include <detrdistill/tensor.h>
 #include <detrdistill/tensorfile.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Help texts of the option tables. */
+#include "api/plot.h"
 #include "base/error.h"
 #include "data/loader.h"
 #include "kd/distiller.h"
@@ -10,11 +11,11 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 8 };
+enum { HELP_BYTES = 8192, TABLES = 9 };
 
 static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options,      &ddi_distiller_options,
                                                        &ddi_model_options,   &ddi_architecture_options, &ddi_dataset_options,
-                                                       &ddi_loader_options,  &ddi_trainer_options};
+                                                       &ddi_loader_options,  &ddi_trainer_options, &ddi_plot_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -37,5 +38,5 @@ dd_status dd_options_help(const char *object, const char **text)
         }
     return ddi_fail(
         DD_ERR_NOT_FOUND, object,
-        "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader and trainer have", object);
+        "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader, trainer and plot have", object);
 }

@@ -18,7 +18,8 @@ typedef enum {
     DDI_IMAGE,
     DDI_DATASET,
     DDI_LOADER,
-    DDI_TRAINER
+    DDI_TRAINER,
+    DDI_PLOT
 } ddi_handle_kind;
 
 /* Makes a handle known. Errors: NOMEM. */

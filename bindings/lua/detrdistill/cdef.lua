@@ -145,6 +145,12 @@ dd_status dd_loader_position(const dd_loader *loader, int64_t *epoch, int64_t *b
 dd_status dd_loader_seek(dd_loader *loader, int64_t epoch, int64_t batch);
 dd_status dd_loader_batch_count(const dd_loader *loader, int64_t *count);
 dd_status dd_loader_damaged_count(const dd_loader *loader, int64_t *count);
+typedef struct dd_plot dd_plot;
+dd_status dd_plot_create(dd_plot **plot, const char *options);
+void dd_plot_free(dd_plot *plot);
+dd_status dd_plot_set_labels(dd_plot *plot, const char *title, const char *x, const char *y);
+dd_status dd_plot_add_curve(dd_plot *plot, const char *name, int64_t count, const double *x, const double *y);
+dd_status dd_plot_save(const dd_plot *plot, const char *path);
 ]]
 end
 

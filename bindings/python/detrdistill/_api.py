@@ -91,6 +91,10 @@ class dd_loader(Structure):
     pass
 
 
+class dd_plot(Structure):
+    pass
+
+
 class dd_tensor(Structure):
     pass
 
@@ -277,4 +281,9 @@ FUNCTIONS = [
     ("dd_loader_seek", dd_status, [P(dd_loader), c_int64, c_int64]),
     ("dd_loader_batch_count", dd_status, [P(dd_loader), P(c_int64)]),
     ("dd_loader_damaged_count", dd_status, [P(dd_loader), P(c_int64)]),
+    ("dd_plot_create", dd_status, [P(P(dd_plot)), c_char_p]),
+    ("dd_plot_free", None, [P(dd_plot)]),
+    ("dd_plot_set_labels", dd_status, [P(dd_plot), c_char_p, c_char_p, c_char_p]),
+    ("dd_plot_add_curve", dd_status, [P(dd_plot), c_char_p, c_int64, P(c_double), P(c_double)]),
+    ("dd_plot_save", dd_status, [P(dd_plot), c_char_p]),
 ]
