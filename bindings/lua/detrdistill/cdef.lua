@@ -77,6 +77,11 @@ dd_status dd_distiller_set_trace(dd_distiller *distiller, dd_trace_fn trace, voi
 dd_status dd_distiller_prepare(dd_distiller *distiller);
 dd_status dd_distiller_parameter_count(const dd_distiller *distiller, int32_t *count);
 dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t index, const char **name, dd_tensor *value, dd_tensor *grad);
+dd_status dd_distiller_attach(dd_distiller *distiller, dd_model *student, dd_model *teacher);
+dd_status dd_distiller_bind_batch(dd_distiller *distiller, dd_loader *loader);
+dd_status dd_distiller_zero_gradients(dd_distiller *distiller);
+dd_status dd_distiller_set_cache(dd_distiller *distiller, const char *folder, int64_t most_bytes);
+dd_status dd_distiller_cache_statistics(const dd_distiller *distiller, int64_t *hits, int64_t *misses, int64_t *bytes);
 typedef struct dd_eval dd_eval;
 dd_status dd_eval_create(dd_eval **eval);
 void dd_eval_free(dd_eval *eval);
@@ -145,6 +150,23 @@ dd_status dd_loader_position(const dd_loader *loader, int64_t *epoch, int64_t *b
 dd_status dd_loader_seek(dd_loader *loader, int64_t epoch, int64_t batch);
 dd_status dd_loader_batch_count(const dd_loader *loader, int64_t *count);
 dd_status dd_loader_damaged_count(const dd_loader *loader, int64_t *count);
+typedef struct dd_trainer dd_trainer;
+typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *name, const double *value, int32_t count);
+dd_status dd_trainer_create(dd_trainer **trainer, dd_model *student, dd_model *teacher, dd_dataset *train, dd_dataset *validation, const char *folder, const char *options, const char *distiller);
+dd_status dd_trainer_resume(dd_trainer **trainer, dd_context *context, const char *folder, const char *options);
+void dd_trainer_free(dd_trainer *trainer);
+dd_status dd_trainer_set_progress(dd_trainer *trainer, dd_train_fn progress, void *user);
+dd_status dd_trainer_step(dd_trainer *trainer, double *loss);
+dd_status dd_trainer_run(dd_trainer *trainer, int64_t epoch, int32_t *why);
+dd_status dd_trainer_stop(dd_trainer *trainer);
+dd_status dd_trainer_evaluate(dd_trainer *trainer, double numbers[12]);
+dd_status dd_trainer_save(dd_trainer *trainer);
+dd_status dd_trainer_export(dd_trainer *trainer, const char *folder);
+dd_status dd_trainer_value_count(const dd_trainer *trainer, int32_t *count);
+dd_status dd_trainer_value_at(const dd_trainer *trainer, int32_t index, const char **name, double *value);
+dd_status dd_trainer_value_get(const dd_trainer *trainer, const char *name, double *value);
+dd_status dd_trainer_student(const dd_trainer *trainer, dd_model **student);
+dd_status dd_run_plot(const char *folder, const char *path);
 typedef struct dd_plot dd_plot;
 dd_status dd_plot_create(dd_plot **plot, const char *options);
 void dd_plot_free(dd_plot *plot);
@@ -200,4 +222,12 @@ return {
     DD_OBJECT_DIFFICULT = 2,
     DD_OBJECT_IGNORED = 4,
     DD_OBJECT_DROPPED = 8,
+    DD_TRAIN_STEP = 1,
+    DD_TRAIN_EVALUATING = 2,
+    DD_TRAIN_EVALUATED = 3,
+    DD_TRAIN_SAVED = 4,
+    DD_TRAIN_FINISHED = 0,
+    DD_TRAIN_REACHED = 1,
+    DD_TRAIN_STOPPED = 2,
+    DD_TRAIN_NO_GAIN = 3,
 }

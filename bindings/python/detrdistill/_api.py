@@ -49,6 +49,14 @@ DD_OBJECT_CROWD = 1
 DD_OBJECT_DIFFICULT = 2
 DD_OBJECT_IGNORED = 4
 DD_OBJECT_DROPPED = 8
+DD_TRAIN_STEP = 1
+DD_TRAIN_EVALUATING = 2
+DD_TRAIN_EVALUATED = 3
+DD_TRAIN_SAVED = 4
+DD_TRAIN_FINISHED = 0
+DD_TRAIN_REACHED = 1
+DD_TRAIN_STOPPED = 2
+DD_TRAIN_NO_GAIN = 3
 
 
 class dd_status(c_int32):
@@ -88,6 +96,10 @@ class dd_dataset(Structure):
 
 
 class dd_loader(Structure):
+    pass
+
+
+class dd_trainer(Structure):
     pass
 
 
@@ -157,6 +169,7 @@ dd_alloc_fn = C(c_void_p, c_void_p, c_uint64)
 dd_free_fn = C(None, c_void_p, c_void_p)
 dd_mean_fn = C(c_int32, c_void_p, P(c_double), c_int32)
 dd_trace_fn = C(c_int32, c_void_p, c_char_p, c_int64)
+dd_train_fn = C(c_int32, c_void_p, c_int32, P(c_char_p), P(c_double), c_int32)
 
 # name, result, arguments
 FUNCTIONS = [
@@ -218,6 +231,11 @@ FUNCTIONS = [
     ("dd_distiller_prepare", dd_status, [P(dd_distiller)]),
     ("dd_distiller_parameter_count", dd_status, [P(dd_distiller), P(c_int32)]),
     ("dd_distiller_parameter_at", dd_status, [P(dd_distiller), c_int32, P(c_char_p), P(dd_tensor), P(dd_tensor)]),
+    ("dd_distiller_attach", dd_status, [P(dd_distiller), P(dd_model), P(dd_model)]),
+    ("dd_distiller_bind_batch", dd_status, [P(dd_distiller), P(dd_loader)]),
+    ("dd_distiller_zero_gradients", dd_status, [P(dd_distiller)]),
+    ("dd_distiller_set_cache", dd_status, [P(dd_distiller), c_char_p, c_int64]),
+    ("dd_distiller_cache_statistics", dd_status, [P(dd_distiller), P(c_int64), P(c_int64), P(c_int64)]),
     ("dd_eval_create", dd_status, [P(P(dd_eval))]),
     ("dd_eval_free", None, [P(dd_eval)]),
     ("dd_eval_add_objects", dd_status, [P(dd_eval), c_int64, c_int64, P(c_double), P(c_int64), P(c_uint8), P(c_double)]),
@@ -281,6 +299,21 @@ FUNCTIONS = [
     ("dd_loader_seek", dd_status, [P(dd_loader), c_int64, c_int64]),
     ("dd_loader_batch_count", dd_status, [P(dd_loader), P(c_int64)]),
     ("dd_loader_damaged_count", dd_status, [P(dd_loader), P(c_int64)]),
+    ("dd_trainer_create", dd_status, [P(P(dd_trainer)), P(dd_model), P(dd_model), P(dd_dataset), P(dd_dataset), c_char_p, c_char_p, c_char_p]),
+    ("dd_trainer_resume", dd_status, [P(P(dd_trainer)), P(dd_context), c_char_p, c_char_p]),
+    ("dd_trainer_free", None, [P(dd_trainer)]),
+    ("dd_trainer_set_progress", dd_status, [P(dd_trainer), dd_train_fn, c_void_p]),
+    ("dd_trainer_step", dd_status, [P(dd_trainer), P(c_double)]),
+    ("dd_trainer_run", dd_status, [P(dd_trainer), c_int64, P(c_int32)]),
+    ("dd_trainer_stop", dd_status, [P(dd_trainer)]),
+    ("dd_trainer_evaluate", dd_status, [P(dd_trainer), P(c_double)]),
+    ("dd_trainer_save", dd_status, [P(dd_trainer)]),
+    ("dd_trainer_export", dd_status, [P(dd_trainer), c_char_p]),
+    ("dd_trainer_value_count", dd_status, [P(dd_trainer), P(c_int32)]),
+    ("dd_trainer_value_at", dd_status, [P(dd_trainer), c_int32, P(c_char_p), P(c_double)]),
+    ("dd_trainer_value_get", dd_status, [P(dd_trainer), c_char_p, P(c_double)]),
+    ("dd_trainer_student", dd_status, [P(dd_trainer), P(P(dd_model))]),
+    ("dd_run_plot", dd_status, [c_char_p, c_char_p]),
     ("dd_plot_create", dd_status, [P(P(dd_plot)), c_char_p]),
     ("dd_plot_free", None, [P(dd_plot)]),
     ("dd_plot_set_labels", dd_status, [P(dd_plot), c_char_p, c_char_p, c_char_p]),
