@@ -26,9 +26,10 @@ static size_t slots = FIRST_SLOTS, used; /* used counts tombstones, too */
 static uint64_t last_number;
 
 static const char *const kind_names[] = {
-    [DDI_CONTEXT] = "context", [DDI_MATCHER] = "matcher", [DDI_DISTILLER] = "distiller", [DDI_TENSORFILE] = "tensorfile",
-    [DDI_EVAL] = "evaluation", [DDI_MODEL] = "model",     [DDI_IMAGE] = "image",         [DDI_DATASET] = "dataset",
-    [DDI_LOADER] = "loader",   [DDI_TRAINER] = "trainer",       [DDI_PLOT] = "plot"};
+    [DDI_CONTEXT] = "context",       [DDI_MATCHER] = "matcher", [DDI_DISTILLER] = "distiller",
+    [DDI_TENSORFILE] = "tensorfile", [DDI_EVAL] = "evaluation", [DDI_MODEL] = "model",
+    [DDI_IMAGE] = "image",           [DDI_DATASET] = "dataset", [DDI_LOADER] = "loader",
+    [DDI_TRAINER] = "trainer",       [DDI_PLOT] = "plot"};
 
 static size_t first_slot(const void *object)
 {

@@ -154,7 +154,7 @@ static dd_status load(dd_model *m, const char *at)
     const dd_status status = folder ? load_folder(m, at, file, path) : load_file(m, file, at);
     dd_tensorfile_free(file);
     DDI_TRY(status);
-    ddi_path_absolute(folder, path);
+    ddi_path_absolute(at, path);
     m->source = ddi_strdup(&m->context->allocator, path);
     return m->source ? DD_OK : ddi_fail_nomem(strlen(path), "a path");
 }
