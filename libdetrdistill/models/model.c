@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A model as a handle: loading, one batch forward, the names of what it leaves. */
 #include "models/model.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/io.h"
 #include "base/limits.h"
@@ -338,6 +339,24 @@ static dd_tensor channels_first(const dd_tensor *pixels)
     return p;
 }
 
+/* One piece of memory for all that a batch of this size needs: blocks that lie in several waste room. */
+static dd_status reserve(dd_model *m, const dd_tensor *pixels, bool record)
+{
+    const int64_t *s = pixels->shape, shape[4] = {s[0], s[2], s[3], 3};
+    int64_t *planned = &m->planned[record], elements;
+    if (!ddi_mul(s[0], s[2], &elements) || !ddi_mul(elements, s[3], &elements) || elements > DDI_MAX_ELEMENTS) {
+        return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has too many elements");
+    }
+    if (elements <= *planned) {
+        return DD_OK;
+    }
+    ddi_plan plan;
+    DDI_TRY(ddi_model_plan(m, shape, true, record, &plan));
+    DDI_TRY(ddi_arena_reserve(&m->tape.arena, (size_t)plan.activations));
+    *planned = elements;
+    return DD_OK;
+}
+
 dd_status ddi_model_forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)
 {
     const ddi_model_pass pass = {.record = m->settings.gradients != 0, .training = m->settings.training != 0};
@@ -353,6 +372,7 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     DDI_TRY(check_sides(pixels));
     m->has_run = false;
     ddi_tape_reset(t);
+    DDI_TRY(reserve(m, pixels, pass->record));
     t->record = pass->record;
     t->training = pass->training;
     t->seed = m->seed;

@@ -36,7 +36,8 @@ struct dd_model {
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer found; /* detections of one image */
+    ddi_buffer found;   /* detections of one image */
+    int64_t planned[2]; /* most elements of pixels that memory was reserved for: without gradients, with them */
     bool has_run;
 };
 

@@ -80,7 +80,19 @@ dd_status ddi_arena_reserve(ddi_arena *a, size_t bytes)
             return DD_OK;
         }
     }
-    return a->dry || add_chunk(a, bytes) ? DD_OK : ddi_fail_nomem(bytes, "a step's activations");
+    if (a->dry) {
+        return DD_OK;
+    }
+    if (a->live == 0) { /* each chunk is one free block: what is too small goes first */
+        for (int32_t i = 0; i < a->chunks; i++) {
+            a->chunk[i].first->above = a->spare;
+            a->spare = a->chunk[i].first;
+            ddi_device_free(a->context, a->chunk[i].memory, a->chunk[i].bytes);
+        }
+        a->chunks = 0;
+        a->held = 0;
+    }
+    return add_chunk(a, bytes) ? DD_OK : ddi_fail_nomem(bytes, "a step's activations");
 }
 
 static ddi_block *take_from(ddi_arena *a, ddi_arena_chunk *chunk, size_t bytes)

@@ -36,7 +36,8 @@ typedef struct ddi_arena {
 void ddi_arena_init(ddi_arena *arena, dd_context *context, bool dry);
 void ddi_arena_free(ddi_arena *arena);
 
-/* A chunk of at least `bytes` beforehand, so that all blocks of a step of known size lie in one. Errors: NOMEM. */
+/* A chunk of at least `bytes` beforehand, so that all blocks of a step of known size lie in one; where no block is in use, it
+ * takes the place of smaller ones. Errors: NOMEM. */
 dd_status ddi_arena_reserve(ddi_arena *arena, size_t bytes);
 
 /* A block with one reference; NULL: out of memory. bytes = 0 gives a block, too. */
