@@ -59,6 +59,7 @@ static void test_clip_factor(void **state)
 /* ---- The update */
 
 static const double LARGEST = 0.1; /* gradient */
+static const double RATE = 1e-2;   /* size of an update */
 
 typedef struct record {
     double *w, *m, *v, *average;
@@ -109,7 +110,7 @@ static void compare(const ddi_optimiser *o, const ddi_params *params, const reco
                                    element(params, b->average.data, i)};
             const double wanted[3] = {r->w[i], r->m[i], r->average[i]};
             for (int32_t c = 0; c < 3; c++) {
-                const double entered = c == 1 ? LARGEST : 1e-3; /* a moment near zero is a difference of such numbers */
+                const double entered = c == 1 ? LARGEST : RATE; /* what is near zero is a difference of such numbers */
                 worst = fmax(worst, fabs(got[c] - wanted[c]) / (fabs(wanted[c]) + entered));
             }
         }
@@ -139,8 +140,8 @@ static void check_updates(const ddi_optimiser_settings *settings, int32_t batche
         }
         OK(ddi_optimiser_norm(&o, batches, &norm));
         assert_true(fabs(norm - sqrt(sum) / batches) < 1e-9 * norm);
-        OK(ddi_optimiser_update(&o, u, 1e-2, batches, norm));
-        expect_update(&o, params, &r, u, 1e-2, ddi_clip_factor(settings->clip, norm) / batches);
+        OK(ddi_optimiser_update(&o, u, RATE, batches, norm));
+        expect_update(&o, params, &r, u, RATE, ddi_clip_factor(settings->clip, norm) / batches);
         compare(&o, params, &r);
     }
     const uint64_t before = tiny_hash(t.student);
