@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_OPTIONS = 32, MOST_LETTERS = 63 };
+enum { MOST_LETTERS = 63 };
 
 int complain(int code, const char *name, const char *format, ...)
 {
@@ -22,7 +22,19 @@ int complain(int code, const char *name, const char *format, ...)
 
 int complain_of_library(const char *name)
 {
-    return complain(EXIT_FAILED, name, "%s", dd_error_message());
+    static const struct {
+        dd_status status;
+        int code;
+    } known[] = {{DD_ERR_OPTION, EXIT_USAGE},         {DD_ERR_FORMAT, EXIT_DATA},    {DD_ERR_IO, EXIT_DATA},
+                 {DD_ERR_NOT_FOUND, EXIT_DATA},       {DD_ERR_SHAPE, EXIT_DATA},     {DD_ERR_DTYPE, EXIT_DATA},
+                 {DD_ERR_NONFINITE, EXIT_DATA},       {DD_ERR_LIMIT, EXIT_DATA},     {DD_ERR_NOMEM, EXIT_MEMORY},
+                 {DD_ERR_DEVICE, EXIT_DEVICE},        {DD_ERR_BACKEND, EXIT_DEVICE}, {DD_ERR_UNSUPPORTED, EXIT_DEVICE},
+                 {DD_ERR_CANCELLED, EXIT_INTERRUPTED}};
+    int code = EXIT_FAILED;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        code = known[i].status == dd_error_status() ? known[i].code : code;
+    }
+    return complain(code, name, "%s", dd_error_message());
 }
 
 /* Changed, added and left out letters between two words. */
@@ -90,6 +102,41 @@ const char *value_of(const verb *v, const char *const *values, const char *name)
     return i < 0 ? NULL : values[i] ? values[i] : v->options[i].initial;
 }
 
+bool is_given(const verb *v, const char *const *values, const char *name)
+{
+    const int i = find_option(v, name, strlen(name));
+    return i >= 0 && values[i];
+}
+
+const char *operand_of(const char *const *values, int index)
+{
+    return values[MOST_OPTIONS + index];
+}
+
+bool add_words(char words[MOST_WORDS], const char *format, ...)
+{
+    const size_t used = strlen(words);
+    va_list list;
+    va_start(list, format);
+    const int length = vsnprintf(words + used, MOST_WORDS - used, format, list);
+    va_end(list);
+    return length >= 0 && (size_t)length < MOST_WORDS - used;
+}
+
+bool put_words(const verb *v, const char *const *values, option_group group, char words[MOST_WORDS])
+{
+    bool fits = true;
+    for (int i = 0; v->options[i].name; i++) {
+        const option *o = &v->options[i];
+        const char *value = values[i] ? values[i] : o->initial;
+        value = group == OF_TRAINER ? values[i] : value; /* the library has its defaults itself */
+        if (o->group == group && value) {
+            fits = fits && add_words(words, " %s=%s", o->name + 2, o->argument ? value : "1");
+        }
+    }
+    return fits;
+}
+
 static int unknown_option(const verb *v, const char *word)
 {
     const char *nearest = NULL;
@@ -128,8 +175,8 @@ static int read_option(const verb *v, int count, char **words, int *at, const ch
 
 int run_verb(const verb *v, int count, char **words)
 {
-    const char *values[MOST_OPTIONS + 1] = {NULL};
-    const char **operand = &values[MOST_OPTIONS];
+    const char *values[MOST_OPTIONS + MOST_OPERANDS + 1] = {NULL};
+    int operands = 0;
     for (int at = 0; at < count; at++) {
         if (strcmp(words[at], "--help") == 0 || strcmp(words[at], "-h") == 0) {
             print_help(v);
@@ -140,16 +187,59 @@ int run_verb(const verb *v, int count, char **words)
             if (code != EXIT_DONE) {
                 return code;
             }
-        } else if (v->operand && !*operand) {
-            *operand = words[at];
+        } else if (operands < v->most) {
+            values[MOST_OPTIONS + operands++] = words[at];
         } else {
             return complain(EXIT_USAGE, v->name, "'%s' is no option; see detrdistill %s --help", words[at], v->name);
         }
     }
-    if (v->operand && !*operand) {
+    if (operands < v->least) {
         return complain(EXIT_USAGE, v->name, "%s is missing; see detrdistill %s --help", v->operand, v->name);
     }
-    return v->run(v, v->operand ? operand : values);
+    return v->run(v, values);
+}
+
+/* A copy of `length` characters with `before` in front, for as long as the program runs. NULL: no room. */
+static const char *keep(const char *before, const char *text, size_t length)
+{
+    static char room[1 << 15];
+    static size_t used;
+    const int bytes = snprintf(room + used, sizeof room - used, "%s%.*s", before, (int)length, text);
+    if (bytes < 0 || (size_t)bytes >= sizeof room - used) {
+        return NULL;
+    }
+    const char *kept = room + used;
+    used += (size_t)bytes + 1;
+    return kept;
+}
+
+/* A line is "key=range  [default]  help". */
+void take_library_options(option table[MOST_OPTIONS + 1], const char *object, option_group group)
+{
+    const char *line;
+    int count = 0;
+    while (table[count].name) {
+        count++;
+    }
+    const int own = count;
+    if (dd_options_help(object, &line) != DD_OK) {
+        return;
+    }
+    for (; *line && count < MOST_OPTIONS; line += strcspn(line, "\n"), line += *line == '\n') {
+        const char *equals = strchr(line, '='), *open = strstr(line, "  ["), *shut = open ? strstr(open, "]  ") : NULL;
+        if (!equals || !shut || equals > open) {
+            continue;
+        }
+        const option o = {keep("--", line, (size_t)(equals - line)), keep("", equals + 1, (size_t)(open - equals - 1)),
+                          keep("", open + 3, (size_t)(shut - open - 3)), keep("", shut + 3, strcspn(shut + 3, "\n")), group};
+        bool known = !o.name || !o.argument || !o.initial || !o.help;
+        for (int i = 0; i < own && !known; i++) {
+            known = strcmp(table[i].name, o.name) == 0;
+        }
+        if (!known) {
+            table[count++] = o;
+        }
+    }
 }
 
 void print_help(const verb *v)
@@ -170,5 +260,6 @@ void print_overview(void)
     for (const verb *v = verbs; v->name; v++) {
         printf("  %-12s %s\n", v->name, v->summary);
     }
-    printf("\nExit status: 0 done, 1 failed, 2 wrong use. 'detrdistill VERB --help' has the options and an example.\n");
+    printf("\nExit status: 0 done, 1 failed, 2 wrong use, 3 data, 4 memory, 5 device, 130 interrupted.\n'detrdistill VERB "
+           "--help' has the options and an example.\n");
 }

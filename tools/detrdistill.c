@@ -15,24 +15,54 @@ static int run_version(const verb *v, const char *const *values)
 }
 
 const verb verbs[] = {
-    {"eval", "average precision of detections against annotations",
-     "Computes COCO's twelve numbers, or Pascal VOC's average precision, from files; no model is needed.\n"
+    {"train", "trains a student, with a teacher or alone",
+     "Trains a student on a folder of labelled pictures and keeps the run in a folder: checkpoints, logs, curves, the best\n"
+     "student. Ctrl-C saves and stops, 'resume' goes on. Three names are enough:\n"
+     "  detrdistill train --data VOCdevkit --teacher r101/ --student deformable_detr:r50 --out run1\n"
+     "  detrdistill train --data coco/ --student deformable_detr:r18,queries=100,decoder-layers=3 --out run2 --epochs 12\n"
+     "The student is FAMILY:BACKBONE (deformable_detr; r18, r50, r101) and words of its architecture behind commas, or a\n"
+     "folder. With --kd off the same run goes without the teacher. Out of memory: --batch 1 --accumulate 2, smaller --sizes.",
+     train_options, run_train, NULL, 0, 0},
+    {"resume", "goes on with a run",
+     "Goes on from the newest whole checkpoint; what follows is bit for bit what would have followed. Options change the "
+     "rest:\n"
+     "  detrdistill resume run1 --epochs 80",
+     resume_options, run_resume, "RUN", 1, 1},
+    {"eval", "average precision of a model, or of detections in a file",
+     "Computes COCO's twelve numbers of a model on a data set; from files also Pascal VOC's average precision:\n"
+     "  detrdistill eval run1 --data coco/\n"
      "  detrdistill eval --annotations instances_val2017.json --results detections.json\n"
      "  detrdistill eval --voc VOCdevkit/VOC2007 --split test --results detections.json --points all\n"
      "Results are a JSON list of {\"image_id\", \"category_id\", \"bbox\": [x,y,w,h], \"score\"}. For VOC, image_id is\n"
      "the picture's file name without its ending, and category_id the class name (or its place in the alphabet from 1).",
-     eval_options, run_eval, NULL},
+     eval_options, run_eval, "[MODEL]", 0, 1},
+    {"predict", "detections as pictures with boxes and as JSON",
+     "Runs a model (a Hugging Face folder, or a run) over pictures; writes each as PNG with boxes and all detections as COCO\n"
+     "results, which 'eval' reads:\n"
+     "  detrdistill predict run1 --data street.jpg --out found",
+     predict_options, run_predict, "MODEL", 1, 1},
+    {"info", "layers, parameters and operations of a model",
+     "Counts what a model needs. MODEL is a folder, a run, or a name that 'train --student' takes:\n"
+     "  detrdistill info deformable_detr:r101 --size 800x1280",
+     info_options, run_info, "MODEL", 1, 1},
+    {"plot", "curves of runs as SVG",
+     "Draws losses, learning rate and AP of a run, or one column of several runs:\n"
+     "  detrdistill plot run1 > curves.svg\n"
+     "  detrdistill plot run1 run2 --column ap50 --out ap50.svg",
+     plot_options, run_plot, "RUN..", 1, MOST_OPERANDS},
     {"completion", "a shell's completion script",
      "Writes a script that completes verbs and options:\n  eval \"$(detrdistill completion bash)\"", no_options, run_completion,
-     "bash|zsh|fish"},
+     "bash|zsh|fish", 1, 1},
     {"manual", "the manual page, for man(1)", "Writes the manual page:\n  detrdistill manual | man -l -", no_options,
-     run_manual, NULL},
-    {"version", "the library's version", "Writes the version of the library.", no_options, run_version, NULL},
-    {NULL, NULL, NULL, NULL, NULL, NULL},
+     run_manual, NULL, 0, 0},
+    {"version", "the library's version", "Writes the version of the library.", no_options, run_version, NULL, 0, 0},
+    {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0},
 };
 
 int main(int count, char **words)
 {
+    take_library_options(train_options, "trainer", OF_TRAINER);
+    take_library_options(resume_options, "trainer", OF_TRAINER);
     if (count < 2) {
         print_overview();
         return EXIT_USAGE;

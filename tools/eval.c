@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * detrdistill eval: average precision from files. */
-#include "arguments.h"
+ * detrdistill eval: average precision of a model, or from files. */
+#include "common.h"
 
-#include <detrdistill/detrdistill.h>
 #include <stdio.h>
 #include <string.h>
 
 const option eval_options[] = {
-    {"--annotations", "FILE", NULL, "COCO annotations"},
+    {"--data", "DIR", NULL, "with MODEL: a COCO or Pascal VOC folder, or \"scenes\""},
+    {"--annotations", "FILE", NULL, "without: COCO annotations"},
     {"--voc", "DIR", NULL, "or a Pascal VOC folder: DIR/Annotations/*.xml, or DIR/*.xml"},
-    {"--split", "NAME", NULL, "with --voc: the pictures of DIR/ImageSets/Main/NAME.txt"},
-    {"--results", "FILE", NULL, "detections"},
+    {"--split", "NAME", NULL, "with --data (val, else test), and with --voc: the pictures of DIR/ImageSets/Main/NAME.txt"},
+    {"--results", "FILE", NULL, "detections, for --annotations and --voc"},
     {"--iou", "X", "0.5", "with --voc: overlap from which a detection is right"},
     {"--points", "11|all", "11", "with --voc: eleven recalls (2007), or the area under the curve (since 2010)"},
     {"--plus-one", "0|1", "0", "with --voc: 1 makes sides one pixel longer, as the development kit does"},
+    MODEL_LOADER_OPTIONS,
+    DEVICE_OPTIONS,
     {"--json", NULL, NULL, "one JSON object instead of tables"},
     {NULL, NULL, NULL, NULL},
 };
@@ -38,23 +40,8 @@ typedef struct numbers {
     const char *const *name, *const *text;
     double value[12];
     int64_t left_out;
+    const dd_dataset *data; /* NULL: the evaluation knows the names of the classes */
 } numbers;
-
-/* A name in quotation marks, for JSON. */
-static void print_quoted(const char *text)
-{
-    putchar('"');
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c == '"' || *c == '\\') {
-            printf("\\%c", *c);
-        } else if (*c < ' ') {
-            printf("\\u%04x", *c);
-        } else {
-            putchar(*c);
-        }
-    }
-    putchar('"');
-}
 
 static int print_json(const dd_eval *eval, const numbers *n, int32_t classes)
 {
@@ -71,7 +58,7 @@ static int print_json(const dd_eval *eval, const numbers *n, int32_t classes)
             return complain_of_library("eval");
         }
         printf("%s{\"id\": %lld, \"name\": ", i ? ", " : "", (long long)label);
-        print_quoted(name);
+        print_quoted(n->data ? name_of_class(n->data, label) : name);
         printf(", \"AP\": %.17g, \"objects\": %lld, \"detections\": %lld}", ap, (long long)objects, (long long)detections);
     }
     printf("]}\n");
@@ -103,6 +90,7 @@ static int print_tables(const dd_eval *eval, const numbers *n, int32_t classes)
         if (dd_eval_class_at(eval, i, &label, &name, &ap, &objects, &detections) != DD_OK) {
             return complain_of_library("eval");
         }
+        name = n->data ? name_of_class(n->data, label) : name;
         snprintf(number, sizeof number, "%lld", (long long)label);
         printf("%-24s ", name[0] ? name : number);
         print_number(ap);
@@ -143,10 +131,74 @@ static dd_status evaluate_voc(dd_eval *eval, const verb *v, const char *const *v
     return status == DD_OK ? dd_eval_finish_voc(eval, options, n->value) : status;
 }
 
+static int evaluate_opened(const verb *v, const char *const *values, dd_model *model, dd_dataset *data, dd_eval *eval,
+                           numbers *n)
+{
+    char words[MOST_WORDS] = "";
+    class_map map = {0};
+    int code = EXIT_DONE;
+    put_words(v, values, OF_LOADER, words);
+    if (!map_classes(model, data, &map)) {
+        code = complain_of_library(v->name);
+    } else if (map.matched == 0) {
+        code = complain(EXIT_DATA, v->name,
+                        "the model and the data set have no class in common; detrdistill info lists the model's");
+    } else {
+        code = evaluate_model(v, model, data, words, &map, eval);
+    }
+    free_classes(&map);
+    n->count = 12;
+    n->name = coco_name;
+    n->text = coco_text;
+    n->data = data;
+    return code != EXIT_DONE || dd_eval_finish(eval, n->value) == DD_OK ? code : complain_of_library(v->name);
+}
+
+static int print_numbers(const verb *v, const char *const *values, const dd_eval *eval, const numbers *n)
+{
+    int32_t classes = 0;
+    if (dd_eval_class_count(eval, &classes) != DD_OK) {
+        return complain_of_library(v->name);
+    }
+    return is_given(v, values, "--json") ? print_json(eval, n, classes) : print_tables(eval, n, classes);
+}
+
+static int run_with_model(const verb *v, const char *const *values)
+{
+    static const char *const splits[] = {"val", "test", NULL};
+    dd_context *context = NULL;
+    dd_model *model = NULL;
+    dd_dataset *data = NULL;
+    dd_eval *eval = NULL;
+    numbers n = {0};
+    int code = EXIT_DONE;
+    if (open_context(v, values, &context) != DD_OK ||
+        open_model(context, operand_of(values, 0), "gradients=0", &model) != DD_OK ||
+        open_split(value_of(v, values, "--data"), value_of(v, values, "--split"), splits, &data) != DD_OK ||
+        dd_eval_create(&eval) != DD_OK) {
+        code = complain_of_library(v->name);
+    } else {
+        code = evaluate_opened(v, values, model, data, eval, &n);
+    }
+    code = code == EXIT_DONE ? print_numbers(v, values, eval, &n) : code;
+    dd_eval_free(eval);
+    dd_dataset_free(data);
+    dd_model_free(model);
+    dd_context_free(context);
+    return code;
+}
+
 static int check(const verb *v, const char *const *values)
 {
     static const char *const of_voc[] = {"--split", "--iou", "--points", "--plus-one"};
-    const bool voc = value_of(v, values, "--voc") != NULL;
+    const bool voc = value_of(v, values, "--voc") != NULL, model = operand_of(values, 0) != NULL;
+    if (model != is_given(v, values, "--data")) {
+        return complain(EXIT_USAGE, v->name,
+                        model ? "--data DIR is missing: the pictures to look at" : "--data goes with MODEL");
+    }
+    if (model) {
+        return EXIT_DONE;
+    }
     if (voc == (value_of(v, values, "--annotations") != NULL)) {
         return complain(EXIT_USAGE, v->name, "give either --annotations FILE or --voc DIR");
     }
@@ -167,25 +219,19 @@ int run_eval(const verb *v, const char *const *values)
 {
     dd_eval *eval = NULL;
     numbers n = {0};
-    int32_t classes = 0;
     int code = check(v, values);
     if (code != EXIT_DONE) {
         return code;
+    }
+    if (operand_of(values, 0)) {
+        return run_with_model(v, values);
     }
     const char *annotations = value_of(v, values, "--annotations"), *results = value_of(v, values, "--results");
     dd_status status = dd_eval_create(&eval);
     if (status == DD_OK) {
         status = annotations ? evaluate_coco(eval, annotations, results, &n) : evaluate_voc(eval, v, values, results, &n);
     }
-    if (status == DD_OK) {
-        status = dd_eval_class_count(eval, &classes);
-    }
-    if (status != DD_OK) {
-        code = complain_of_library(v->name);
-        code = status == DD_ERR_OPTION ? EXIT_USAGE : code;
-    } else {
-        code = value_of(v, values, "--json") ? print_json(eval, &n, classes) : print_tables(eval, &n, classes);
-    }
+    code = status == DD_OK ? print_numbers(v, values, eval, &n) : complain_of_library(v->name);
     dd_eval_free(eval);
     return code;
 }

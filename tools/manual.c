@@ -68,7 +68,7 @@ static void complete_fish(void)
 
 int run_completion(const verb *v, const char *const *values)
 {
-    const char *shell = values[0];
+    const char *shell = operand_of(values, 0);
     if (strcmp(shell, "bash") == 0) {
         complete_bash();
     } else if (strcmp(shell, "zsh") == 0) {
@@ -114,6 +114,6 @@ int run_manual(const verb *unused, const char *const *values)
             printf(o->initial ? " (%s)\n" : "\n", o->initial);
         }
     }
-    printf(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong use.\n");
+    printf(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong use, 3 data, 4 memory, 5 device, 130 interrupted.\n");
     return EXIT_DONE;
 }
