@@ -162,7 +162,8 @@ static int run_it(run *r, const char *const *values, const char *folder)
     } else {
         printf("%s: the student is in %s/student, curves in %s/curves.svg", why == DD_TRAIN_NO_GAIN ? "no more gain" : "done",
                folder, folder);
-        printf(dd_trainer_value_get(r->trainer, "best.ap", &ap) == DD_OK ? "; best AP %.4f in %s/best\n" : "\n", ap, folder);
+        const bool judged = dd_trainer_value_get(r->trainer, "best.ap", &ap) == DD_OK;
+        printf(judged ? "; best AP %.4f in %s/best\n" : "\n", ap, folder);
     }
     return why == DD_TRAIN_STOPPED ? EXIT_INTERRUPTED : EXIT_DONE;
 }

@@ -3,17 +3,20 @@
 """Runs the program: exit codes, help, completion, numbers on real and on hostile files."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
+from xml.etree import ElementTree
 
 PROGRAM = os.environ['DETRDISTILL']
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-VERBS = ['eval', 'completion', 'manual', 'version']
+VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'plot', 'completion', 'manual', 'version']
 
 
 def run(*words, status=0):
@@ -45,7 +48,9 @@ class Words(unittest.TestCase):
     def test_unknown_words(self):
         self.assertIn('did you mean eval', run('evl', status=2).stderr)
         self.assertIn('did you mean --results', run('eval', '--result', 'x', status=2).stderr)
-        self.assertIn('is no option', run('eval', 'x', status=2).stderr)
+        self.assertIn('is no option', run('eval', 'x', 'y', status=2).stderr)
+        self.assertIn('--data DIR is missing', run('eval', 'x', status=2).stderr)
+        self.assertIn('goes with MODEL', run('eval', '--data', 'x', status=2).stderr)
         self.assertIn('needs a value', run('eval', '--results', status=2).stderr)
         self.assertIn('twice', run('eval', '--json', '--json', status=2).stderr)
         self.assertIn('takes no value', run('eval', '--json=1', status=2).stderr)
@@ -111,20 +116,20 @@ class Coco(Files):
         for dt in ['', '{', '[', '[{]', '[{}', '[1]', '[{"image_id":9}]', '[[[[', [{**good, 'bbox': [0, 0, 1]}], [{**good, 'bbox': [0, 0, -1, 1]}],
                    [{**good, 'score': 'x'}], [{**good, 'score': float('nan')}], [{**good, 'image_id': 1.5}], [{**good, 'image_id': 1e300}],
                    json.dumps([good]) + 'x', '[' + '{"a":' * 2000, '[{"bbox": [0,0,1e999,1], "image_id":9,"category_id":4,"score":1}]']:
-            self.assertIn('dt.json', self.evaluate(self.GT, dt, status=1), dt)
+            self.assertIn('dt.json', self.evaluate(self.GT, dt, status=3), dt)
         for gt in ['', '[]', '{}', '{"images": [], "annotations": 5}', '{"images": [{"id": "x"}]}', '{"images": [}', {**self.GT, 'annotations': [{}]}]:
-            self.assertIn('gt.json', self.evaluate(gt, [], status=1), gt)
+            self.assertIn('gt.json', self.evaluate(gt, [], status=3), gt)
 
     def test_truncated_at_every_byte(self):
         text = json.dumps([{'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 1, 1], 'score': 1}])
         for length in range(len(text)):
-            self.evaluate(self.GT, text[:length], status=1)
+            self.evaluate(self.GT, text[:length], status=3)
         text = json.dumps(self.GT)
         for length in range(0, len(text), 3):
-            self.evaluate(text[:length], [], status=1)
+            self.evaluate(text[:length], [], status=3)
 
     def test_missing_file(self):
-        self.assertIn('cannot open', run('eval', '--annotations', self.folder / 'none', '--results', 'x', status=1).stderr)
+        self.assertIn('cannot open', run('eval', '--annotations', self.folder / 'none', '--results', 'x', status=3).stderr)
 
     @needs('eval-coco')
     def test_published_numbers(self):
@@ -155,7 +160,7 @@ class Voc(Files):
         self.assertEqual((got['mAP'], got['left_out']), (1, 1))
         self.assertEqual([(c['name'], c['objects'], c['detections']) for c in got['classes']], [('cat', 1, 1), ('dog', 1, 3)])
         self.assertEqual(self.evaluate(results + [{**hit, 'image_id': 'c', 'score': .8}], '--split', 'all')['mAP'], .75)
-        self.assertIn('cannot open', self.evaluate(results, '--split', 'none', status=1))
+        self.assertIn('cannot open', self.evaluate(results, '--split', 'none', status=3))
         self.assertIn('iou', self.evaluate(results, '--iou', '2', status=2))
 
     def test_numbers_as_names(self):
@@ -168,13 +173,13 @@ class Voc(Files):
                     good.replace('>11<', '>1e9<'), '<!DOCTYPE a [<!ENTITY b "c">]>' + good, '<annotation>' + '<x>' * 5000,
                     good.replace('dog', 'd' * 200), good.replace('<difficult>0', '<difficult>7')]:
             self.write('a.xml', bad)
-            self.assertIn('a.xml', self.evaluate([], status=1), bad)
+            self.assertIn('a.xml', self.evaluate([], status=3), bad)
         for length in range(len(good)):
             self.write('a.xml', good[:length])
-            self.evaluate([], status=1)
+            self.evaluate([], status=3)
 
     def test_empty_folder(self):
-        self.assertIn('no picture', self.evaluate([], status=1))
+        self.assertIn('no picture', self.evaluate([], status=3))
 
     @needs('voc-toy-cats')
     def test_published_toy_cats(self):
@@ -203,6 +208,106 @@ class Voc(Files):
         for points, expected in [('all', .2456867), (11, .2683983)]:
             got = self.evaluate(results, '--iou', .3, '--points', points, '--plus-one', 1)
             self.assertAlmostEqual(got['mAP'], expected, delta=5.1e-8)
+
+
+class Model(unittest.TestCase):
+    """A tiny model learns generated scenes; the other verbs look at what came out."""
+    SCENES = 'scenes:train=6,val=3,test=2,size=64,classes=3'
+    STUDENT = ('deformable_detr:r18,queries=6,decoder-layers=2,encoder-layers=1,width=32,levels=3,heads=2,points=2,ffn=32,stem=8,'
+               'widths=8,16,24,32,depths=1,1,1,1')
+    DATA = ['--data', SCENES]
+    SIZES = ['--sizes', 64, '--max-size', 0]
+    TRAIN = ['train', *DATA, '--student', STUDENT, *SIZES, '--crop', 0, '--log-every', 1, '--warmup', 0]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.made = cls.folder / 'run'
+        cls.done = run(*cls.TRAIN, '--out', cls.made, '--epochs', 2, '--json')
+
+    def test_train(self):
+        told = json.loads(self.done.stdout)
+        self.assertEqual((told['ended'], told['step'], told['epoch']), ('finished', 6, 2))
+        self.assertRegex(self.done.stderr, r'epoch 1/2 +step 1/6 +loss [0-9.]+ .*left\n')  # piped: plain lines
+        self.assertNotIn('\r', self.done.stderr)
+        for name in ['config.json', 'log.jsonl', 'metrics.csv', 'curves.svg', 'state.safetensors', 'student/model.safetensors',
+                     'best/config.json']:
+            self.assertTrue((self.made / name).stat().st_size, name)
+        self.assertIn('holds a run already', run(*self.TRAIN, '--out', self.made, status=1).stderr)
+
+    def test_train_errors(self):
+        out = ['--out', self.folder / 'none']
+        self.assertIn('--data is missing', run('train', status=2).stderr)
+        self.assertIn('--out is missing', run('train', *self.DATA, '--student', self.STUDENT, status=2).stderr)
+        self.assertIn('family', run('train', *self.DATA, '--student', 'yolo:r50', *out, status=2).stderr)
+        self.assertIn('resnet-99', run('train', *self.DATA, '--student', 'deformable_detr:r99', *out, status=2).stderr)
+        self.assertIn('lr', run(*self.TRAIN, *out, '--lr', 'fast', status=2).stderr)
+        self.assertIn('did you mean --epochs', run(*self.TRAIN, *out, '--epoch', 1, status=2).stderr)
+        self.assertIn('nowhere', run('train', '--data', self.folder / 'nowhere', '--student', self.STUDENT, *out, status=3).stderr)
+        self.assertIn('nowhere', run(*self.TRAIN, *out, '--teacher', self.folder / 'nowhere', status=3).stderr)
+        self.assertIn('device', run(*self.TRAIN, *out, '--device', 'cuda:63', status=5).stderr)
+
+    def test_resume(self):
+        """A run that is interrupted and goes on ends with the same bits as one that is not."""
+        whole, parts = self.folder / 'whole', self.folder / 'parts'
+        run(*self.TRAIN, '--out', whole, '--epochs', 4)
+        going = subprocess.Popen([PROGRAM, *map(str, [*self.TRAIN, '--out', parts, '--epochs', 4, '--save-every', 1])],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while 'step' not in going.stderr.readline():
+            pass
+        going.send_signal(signal.SIGINT)
+        said, _ = going.communicate(timeout=60)
+        self.assertEqual(going.returncode, 130)
+        self.assertIn('stopped and saved', said)
+        self.assertEqual(json.loads(run('resume', parts, '--json').stdout)['ended'], 'finished')
+        self.assertEqual(*((folder / 'student' / 'model.safetensors').read_bytes() for folder in (whole, parts)))
+        self.assertIn('none', run('resume', self.folder / 'none', status=3).stderr)
+
+    def test_eval(self):
+        got = json.loads(run('eval', self.made, *self.DATA, *self.SIZES, '--json').stdout)
+        told = json.loads(self.done.stdout)
+        best = run('eval', self.made / 'student', *self.DATA, *self.SIZES, '--json').stdout
+        self.assertEqual(json.loads(best)['AP'], told['ap'])
+        self.assertEqual(got['AP'], told['best.ap'])
+        self.assertLessEqual({c['name'] for c in got['classes']}, {'disc', 'square', 'triangle'})
+        self.assertIn('split', run('eval', self.made, *self.DATA, '--split', 'x', status=2).stderr)
+        self.assertIn('cannot open', run('eval', self.folder / 'x', *self.DATA, status=3).stderr)
+
+    def test_predict(self):
+        out = self.folder / 'found'
+        told = json.loads(run('predict', self.made, *self.DATA, *self.SIZES, '--out', out, '--score', 0, '--json').stdout)
+        self.assertEqual((told['pictures'], told['drawn']), (2, 2))
+        results = json.loads((out / 'results.json').read_text())
+        self.assertEqual(len(results), told['detections'])
+        self.assertLessEqual({'image_id', 'category_id', 'bbox', 'score'}, set(results[0]))
+        pictures = sorted(out.glob('*.png'))
+        self.assertEqual(len(pictures), 2)
+        self.assertEqual(pictures[0].read_bytes()[:8], b'\x89PNG\r\n\x1a\n')
+        one = json.loads(run('predict', self.made, '--data', pictures[0], *self.SIZES, '--out', out / 'one', '--json').stdout)
+        self.assertEqual(one['pictures'], 1)
+        self.assertIn('--data', run('predict', self.made, status=2).stderr)
+        self.assertIn('--score', run('predict', self.made, *self.DATA, '--out', out, '--score', 'x', status=2).stderr)
+        self.assertIn('cannot make', run('predict', self.made, *self.DATA, '--out', out / 'a' / 'b', status=3).stderr)
+
+    def test_info(self):
+        got = json.loads(run('info', self.made, '--json', '--layers', '--size', '64x64').stdout)
+        self.assertEqual(got['classes'], ['disc', 'square', 'triangle'])
+        self.assertEqual(sum(math.prod(layer['shape']) for layer in got['layers'] if layer['trained']), got['parameters']['trained'])
+        self.assertAlmostEqual(sum(v for k, v in got['macs'].items() if k != 'total'), got['macs']['total'], delta=1)
+        published = json.loads(run('info', 'deformable_detr:r50,neck-bias=0', '--json').stdout)
+        self.assertEqual(published['parameters']['trained'], 39843414)
+        self.assertAlmostEqual(published['macs']['total'] / 1e9, 195.262, delta=5e-4)
+        self.assertIn('HEIGHTxWIDTH', run('info', self.made, '--size', '64', status=2).stderr)
+        self.assertIn('trained', run('info', self.made, '--layers').stdout)
+
+    def test_plot(self):
+        alone, both = run('plot', self.made).stdout, self.folder / 'both.svg'
+        ElementTree.fromstring(alone)
+        run('plot', self.made, self.made, '--column', 'loss.det', '--out', both)
+        self.assertEqual(both.read_text().count('class="c"'), 2)
+        self.assertIn('no column', run('plot', self.made, '--column', 'x', status=3).stderr)
+        self.assertIn('metrics.csv', run('plot', self.folder / 'x', status=3).stderr)
 
 
 if __name__ == '__main__':
