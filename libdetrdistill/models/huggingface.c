@@ -270,14 +270,18 @@ dd_status ddi_huggingface_load(dd_model *m, const dd_tensorfile *file, const int
     return DD_OK;
 }
 
-/* transformers keeps a copy of the refining heads under the decoder. */
+/* In transformers the decoder of refining models has the heads, too: both names are stored, as in the files of its hub. */
 static dd_status save_copy(const dd_model *m, dd_tensorfile *file, const char *name, const dd_tensor *view)
 {
+    static const char decoder[] = "model.decoder.";
     char other[DDI_NAME_BYTES];
+    if (begins(name, decoder) && is_head(name + strlen(decoder))) {
+        return dd_tensorfile_set(file, name + strlen(decoder), view);
+    }
     if (!m->net.config.refine || !begins(name, "bbox_embed.")) {
         return DD_OK;
     }
-    snprintf(other, sizeof other, "model.decoder.%s", name);
+    snprintf(other, sizeof other, "%s%s", decoder, name);
     return dd_tensorfile_set(file, other, view);
 }
 
