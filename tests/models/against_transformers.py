@@ -75,6 +75,15 @@ class RoundTrip(unittest.TestCase):
             if folder.endswith('deformable_plain_basic'):
                 self.compare('load', os.path.join(folder, 'model.safetensors'), 'heads=4')
 
+    def test_checkpoint_of_torch(self):
+        for folder in GOLDEN:
+            if folder.endswith('deformable_plain_basic'):
+                state = {name: torch.from_numpy(value) for name, value in load_file(os.path.join(folder, 'model.safetensors')).items()}
+                with tempfile.TemporaryDirectory() as made:
+                    path = os.path.join(made, 'epoch_1.pth')
+                    torch.save({'epoch': 1, 'state_dict': state}, path)
+                    self.compare('load', path, 'heads=4')
+
 
 if __name__ == '__main__':
     unittest.main(argv=sys.argv[:1], verbosity=2)

@@ -275,6 +275,28 @@ static void best_pairs(void **state)
     dd_context_free(context);
 }
 
+/* A picture smaller than the model's queries, and others that are as small as can be. */
+static void small_pictures(void **state)
+{
+    (void)state;
+    dd_context *context = new_context("device=ref");
+    dd_model *model = new_model(context, TINY "refine=1 two-stage=1 queries=23"), *plain = new_model(context, TINY);
+    dd_tensor x;
+    fill_pixels();
+    GOOD(dd_tensor_init(&x, pixels, DD_F32, 4, (const int64_t[]){1, 3, 32, 32}, NULL, DD_DEVICE_CPU, 0, 0));
+    assert_int_equal(dd_model_forward(model, &x, NULL), DD_ERR_SHAPE);
+    assert_non_null(strstr(dd_error_message(), "22 tokens"));
+    GOOD(dd_tensor_init(&x, pixels, DD_F32, 4, (const int64_t[]){1, 3, 48, 32}, NULL, DD_DEVICE_CPU, 0, 0));
+    GOOD(dd_model_forward(model, &x, NULL));
+    GOOD(dd_tensor_init(&x, pixels, DD_F32, 4, (const int64_t[]){2, 3, 1, 1}, NULL, DD_DEVICE_CPU, 0, 0));
+    GOOD(dd_model_forward(plain, &x, NULL));
+    GOOD(dd_tensor_init(&x, pixels, DD_F32, 4, (const int64_t[]){1, 3, 1, 700}, NULL, DD_DEVICE_CPU, 0, 0));
+    GOOD(dd_model_forward(plain, &x, NULL));
+    dd_model_free(plain);
+    dd_model_free(model);
+    dd_context_free(context);
+}
+
 /* ---- Saving */
 
 static void saved_and_loaded(void **state)
@@ -443,14 +465,10 @@ static void plan_tells_the_truth(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_seed_same_start),
-                                       cmocka_unit_test(start_values),
-                                       cmocka_unit_test(options_that_are_wrong),
-                                       cmocka_unit_test(channels_last_is_the_same),
-                                       cmocka_unit_test(best_pairs),
-                                       cmocka_unit_test(saved_and_loaded),
-                                       cmocka_unit_test(modes),
-                                       cmocka_unit_test(published_sizes),
-                                       cmocka_unit_test(plan_tells_the_truth)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_seed_same_start),      cmocka_unit_test(start_values), cmocka_unit_test(options_that_are_wrong),
+        cmocka_unit_test(channels_last_is_the_same), cmocka_unit_test(best_pairs),   cmocka_unit_test(small_pictures),
+        cmocka_unit_test(saved_and_loaded),          cmocka_unit_test(modes),        cmocka_unit_test(published_sizes),
+        cmocka_unit_test(plan_tells_the_truth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
