@@ -129,7 +129,7 @@ bool put_words(const verb *v, const char *const *values, option_group group, cha
     for (int i = 0; v->options[i].name; i++) {
         const option *o = &v->options[i];
         const char *value = values[i] ? values[i] : o->initial;
-        value = group == OF_TRAINER ? values[i] : value; /* the library has its defaults itself */
+        value = group == OF_TRAINER || group == OF_MODEL ? values[i] : value; /* the library has its defaults itself */
         if (o->group == group && value) {
             fits = fits && add_words(words, " %s=%s", o->name + 2, o->argument ? value : "1");
         }
@@ -214,7 +214,7 @@ static const char *keep(const char *before, const char *text, size_t length)
 }
 
 /* A line is "key=range  [default]  help". */
-void take_library_options(option table[MOST_OPTIONS + 1], const char *object, option_group group)
+void take_library_options(option table[MOST_OPTIONS + 1], const char *object, option_group group, const char *without)
 {
     const char *line;
     int count = 0;
@@ -233,6 +233,9 @@ void take_library_options(option table[MOST_OPTIONS + 1], const char *object, op
         const option o = {keep("--", line, (size_t)(equals - line)), keep("", equals + 1, (size_t)(open - equals - 1)),
                           keep("", open + 3, (size_t)(shut - open - 3)), keep("", shut + 3, strcspn(shut + 3, "\n")), group};
         bool known = !o.name || !o.argument || !o.initial || !o.help;
+        char key[64];
+        snprintf(key, sizeof key, " %.*s ", (int)(equals - line), line);
+        known = known || strstr(without, key);
         for (int i = 0; i < own && !known; i++) {
             known = strcmp(table[i].name, o.name) == 0;
         }

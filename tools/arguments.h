@@ -19,7 +19,7 @@ enum {
 enum { MOST_OPTIONS = 62, MOST_OPERANDS = 8, MOST_WORDS = 2048 };
 
 /* Which of the library's option strings an option is a word of: "--lr.backbone 0.2" becomes "lr.backbone=0.2". */
-typedef enum { OF_PROGRAM, OF_CONTEXT, OF_TRAINER, OF_DISTILLER, OF_DATASET, OF_LOADER } option_group;
+typedef enum { OF_PROGRAM, OF_CONTEXT, OF_TRAINER, OF_MODEL, OF_LOADER } option_group;
 
 typedef struct option {
     const char *name;     /* "--annotations" */
@@ -50,8 +50,9 @@ const char *operand_of(const char *const *values, int index);
 /* The options of a group that were given or have a default, as words for the library; behind what `words` holds already. false:
  * they are too long. */
 bool put_words(const verb *v, const char *const *values, option_group group, char words[MOST_WORDS]);
-/* Fills the empty end of a table with the options of the library's `object` (dd_options_help) that it does not have yet. */
-void take_library_options(option table[MOST_OPTIONS + 1], const char *object, option_group group);
+/* Fills the empty end of a table with the options of the library's `object` (dd_options_help) that it does not have yet,
+ * but for the keys of `without` (" key key "). */
+void take_library_options(option table[MOST_OPTIONS + 1], const char *object, option_group group, const char *without);
 /* Adds formatted text behind what `words` holds. */
 bool add_words(char words[MOST_WORDS], const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -75,8 +76,12 @@ int run_info(const verb *v, const char *const *values);
 int run_plot(const verb *v, const char *const *values);
 int run_train(const verb *v, const char *const *values);
 int run_resume(const verb *v, const char *const *values);
+int run_plan(const verb *v, const char *const *values);
+int run_convert(const verb *v, const char *const *values);
 int run_doctor(const verb *v, const char *const *values);
-extern const option eval_options[], predict_options[], info_options[], plot_options[], doctor_options[], no_options[];
-extern option train_options[MOST_OPTIONS + 1], resume_options[MOST_OPTIONS + 1]; /* the trainer's are added at the start */
+extern const option eval_options[], predict_options[], info_options[], plot_options[], plan_options[], doctor_options[],
+    no_options[];
+extern option train_options[MOST_OPTIONS + 1], resume_options[MOST_OPTIONS + 1],
+    convert_options[MOST_OPTIONS + 1]; /* the library's are added at the start */
 
 #endif

@@ -45,6 +45,16 @@ const verb verbs[] = {
      "Counts what a model needs. MODEL is a folder, a run, or a name that 'train --student' takes:\n"
      "  detrdistill info deformable_detr:r101 --size 800x1280",
      info_options, run_info, "MODEL", 1, 1},
+    {"plan", "memory and time of a step before it runs",
+     "Computes what a training step needs for the largest batch; nothing is trained. The time is that of a pass that is\n"
+     "measured here, scaled:\n"
+     "  detrdistill plan --student deformable_detr:r50 --teacher deformable_detr:r101 --size 800x1333 --batch 1",
+     plan_options, run_plan, NULL, 0, 0},
+    {"convert", "a checkpoint of another program as a Hugging Face folder",
+     "Reads .pth (as data: nothing in it is run) or .safetensors of the official programs or mmdetection 2 and 3, and writes\n"
+     "config.json and model.safetensors, which transformers and every verb here load:\n"
+     "  detrdistill convert r50_deformable_detr-checkpoint.pth teacher --coco 1",
+     convert_options, run_convert, "CHECKPOINT FOLDER", 2, 2},
     {"plot", "curves of runs as SVG",
      "Draws losses, learning rate and AP of a run, or one column of several runs:\n"
      "  detrdistill plot run1 > curves.svg\n"
@@ -61,8 +71,9 @@ const verb verbs[] = {
 
 int main(int count, char **words)
 {
-    take_library_options(train_options, "trainer", OF_TRAINER);
-    take_library_options(resume_options, "trainer", OF_TRAINER);
+    take_library_options(train_options, "trainer", OF_TRAINER, " threads resume ");
+    take_library_options(resume_options, "trainer", OF_TRAINER, " threads resume ");
+    take_library_options(convert_options, "model", OF_MODEL, " training gradients ");
     if (count < 2) {
         print_overview();
         return EXIT_USAGE;

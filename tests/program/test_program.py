@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 PROGRAM = os.environ['DETRDISTILL']
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'plot', 'completion', 'manual', 'version']
+VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'plan', 'convert', 'plot', 'completion', 'manual', 'version']
 
 
 def run(*words, status=0):
@@ -300,6 +300,31 @@ class Model(unittest.TestCase):
         self.assertAlmostEqual(published['macs']['total'] / 1e9, 195.262, delta=5e-4)
         self.assertIn('HEIGHTxWIDTH', run('info', self.made, '--size', '64', status=2).stderr)
         self.assertIn('trained', run('info', self.made, '--layers').stdout)
+
+    def test_plan(self):
+        words = ['plan', '--student', self.STUDENT, '--size', '64x64', '--batch', 2, '--json']
+        alone = json.loads(run(*words).stdout)
+        both = json.loads(run(*words, '--teacher', self.made).stdout)
+        parts = ['activations', 'parameters', 'gradients', 'moments']
+        self.assertEqual(alone['bytes'], sum(alone['student'][p] for p in parts))
+        self.assertEqual(both['bytes'], alone['bytes'] + sum(both['teacher'][p] for p in parts))
+        self.assertEqual(both['teacher']['gradients'], 0)
+        self.assertGreater(both['seconds'], 0)
+        self.assertIn('--student', run('plan', status=2).stderr)
+        self.assertIn('--size', run('plan', '--student', self.STUDENT, '--size', 'x', status=2).stderr)
+
+    def test_convert(self):
+        """One file without its configuration: shapes tell all but the heads."""
+        out = self.folder / 'converted'
+        told = json.loads(run('convert', self.made / 'student' / 'model.safetensors', out, '--heads', 2, '--names', 'a,b,c', '--json').stdout)
+        self.assertEqual(told['classes'], 3)
+        self.assertEqual(json.loads(run('info', out, '--json').stdout)['classes'], ['a', 'b', 'c'])
+        self.assertEqual((out / 'model.safetensors').read_bytes()[-4096:], (self.made / 'student' / 'model.safetensors').read_bytes()[-4096:])
+        self.assertIn('2 names', run('convert', self.made, out, '--names', 'a,b', status=2).stderr)
+        self.assertIn('CHECKPOINT', run('convert', out, status=2).stderr)
+        self.assertIn('cannot open', run('convert', self.folder / 'x.pth', out, status=3).stderr)
+        (self.folder / 'bad.pth').write_bytes(b'\x80\x02garbage')
+        self.assertIn('bad.pth', run('convert', self.folder / 'bad.pth', out, status=3).stderr)
 
     def test_plot(self):
         alone, both = run('plot', self.made).stdout, self.folder / 'both.svg'
