@@ -3,12 +3,15 @@
 #include "common.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 option convert_options[MOST_OPTIONS + 1] = {
     {"--names", "A,B,..", NULL, "names of the classes, in order"},
+    {"--bf16", NULL, NULL, "weights in bfloat16: half the bytes, three digits"},
     {"--json", NULL, NULL, "what was done as one JSON object"},
     {NULL, NULL, NULL, NULL},
 };
@@ -40,6 +43,79 @@ static int name_classes(const verb *v, dd_model *model, const char *names, int32
     return c == classes ? EXIT_DONE : complain(EXIT_USAGE, v->name, "--names: %d names for %d classes", c, classes);
 }
 
+/* ---- Weights in bfloat16 */
+
+/* The nearest one, ties to even; NaN stays NaN. */
+static uint16_t nearest_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return value != value ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static dd_status halve_tensor(dd_tensorfile *to, const char *name, dd_tensor view)
+{
+    int64_t count = 1;
+    for (int32_t i = 0; i < view.ndim; i++) {
+        count *= view.shape[i];
+    }
+    uint16_t *half = malloc((size_t)(count > 0 ? count : 1) * sizeof *half);
+    if (!half) {
+        return DD_ERR_NOMEM;
+    }
+    for (int64_t i = 0; i < count; i++) { /* a file's views are contiguous */
+        half[i] = nearest_bf16(((const float *)view.data)[i]);
+    }
+    view.data = half;
+    view.dtype = DD_BF16;
+    const dd_status status = dd_tensorfile_set(to, name, &view);
+    free(half);
+    return status;
+}
+
+static dd_status halve_tensors(const dd_tensorfile *from, dd_tensorfile *to)
+{
+    int32_t count = 0;
+    dd_status status = dd_tensorfile_count(from, &count);
+    for (int32_t i = 0; i < count && status == DD_OK; i++) {
+        const char *name;
+        dd_tensor view;
+        status = dd_tensorfile_at(from, i, &name, &view);
+        if (status == DD_OK) {
+            status = view.dtype == DD_F32 ? halve_tensor(to, name, view) : dd_tensorfile_set(to, name, &view);
+        }
+    }
+    return status;
+}
+
+static int halve(const verb *v, const char *folder)
+{
+    char path[4096];
+    dd_tensorfile *from = NULL, *to = NULL;
+    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path) {
+        return complain(EXIT_USAGE, v->name, "the folder's name is too long");
+    }
+    dd_status status = dd_tensorfile_open(&from, path);
+    if (status == DD_OK) {
+        status = dd_tensorfile_create(&to);
+    }
+    if (status == DD_OK) {
+        status = halve_tensors(from, to);
+    }
+    if (status == DD_OK) {
+        status = dd_tensorfile_set_metadata(to, "format", "pt");
+    }
+    if (status == DD_OK) {
+        status = dd_tensorfile_save(to, path);
+    }
+    const int code = status == DD_OK         ? EXIT_DONE
+                     : status == DD_ERR_NOMEM ? complain(EXIT_MEMORY, v->name, "out of memory")
+                                              : complain_of_library(v->name);
+    dd_tensorfile_free(to);
+    dd_tensorfile_free(from);
+    return code;
+}
+
 static int save(const verb *v, const char *const *values, dd_model *model)
 {
     const char *folder = operand_of(values, 1), *names = value_of(v, values, "--names");
@@ -57,6 +133,9 @@ static int save(const verb *v, const char *const *values, dd_model *model)
     }
     if (dd_model_save(model, folder) != DD_OK) {
         return complain_of_library(v->name);
+    }
+    if (is_given(v, values, "--bf16") && halve(v, folder) != EXIT_DONE) {
+        return EXIT_FAILED;
     }
     if (is_given(v, values, "--json")) {
         printf("{\"folder\": ");

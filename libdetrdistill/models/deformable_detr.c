@@ -300,7 +300,7 @@ static ddi_query_values token_queries(ddi_tape *t, const ddi_deformable *m, cons
         ddi_tape_fail(t, ddi_fail(DD_ERR_SHAPE, "pixels",
                                   "the pictures give %lld tokens, of which the model takes %lld as queries",
                                   (long long)out->levels.tokens, (long long)c->queries));
-        return (query_values){&t->nothing, &t->nothing, &t->nothing};
+        return (ddi_query_values){&t->nothing, &t->nothing, &t->nothing};
     }
     ddi_value *drop, *box = ddi_proposals(t, &out->levels, B, masks->valid, &drop);
     ddi_value *memory = ddi_run_dense(t, &m->encoder_output, ddi_mask_rows(t, out->encoder, drop));

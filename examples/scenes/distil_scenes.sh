@@ -1,0 +1,46 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# A small teacher teaches a smaller student on generated scenes; the same student learns without it, from the same seed. Ends with
+# a table, a plot and pictures.
+#   distil_scenes.sh PROGRAM OUT [EPOCHS]
+# The teacher beside this script was made by:
+#   detrdistill train --data scenes:train=4000,val=200,size=128 --out run_teacher --epochs 14 --batch 8 --sizes 128 --crop 0 \
+#     --student deformable_detr:r18,stem=16,widths=32,64,128,192,width=96,queries=40,encoder-layers=2,decoder-layers=3,ffn=256,refine=1,dropout=0 \
+#     --lr 8e-4 --lr.backbone 1 --lr.sampling 0.3 --warmup 100 --eval-limit 100
+#   detrdistill convert run_teacher/best teacher --bf16
+set -eu
+program=$1
+out=$2
+epochs=${3:-12}
+teacher=$(dirname "$0")/teacher
+data=scenes:train=400,val=200,size=128
+student=deformable_detr:r18,stem=16,widths=32,64,96,128,width=64,queries=20,encoder-layers=1,decoder-layers=2,ffn=128,refine=1,dropout=0
+mkdir -p "$out"
+rm -rf "$out/alone" "$out/taught"
+
+learn()
+{
+    run=$1
+    shift
+    printf '\n== %s\n' "$run"
+    "$program" train --data "$data" --student "$student" --teacher "$teacher" --out "$out/$run" --epochs "$epochs" --batch 4 \
+        --sizes 128 --crop 0 --lr 1e-3 --lr.backbone 1 --lr.sampling 0.3 --warmup 50 --eval-every 3 --eval-limit 100 --seed 1 "$@"
+}
+
+row()
+{
+    "$program" eval "$2" --data "$data" --sizes 128 --batch 4 --json |
+        sed 's/"classes".*//; s/[{}"]//g' | tr ',' '\n' |
+        awk -F': ' -v name="$1" '{ gsub(/ /, "", $1); at[$1] = $2 }
+            END { printf "%-22s %7.4f %7.4f %7.4f %7.4f %7.4f\n", name, at["AP"], at["AP50"], at["AP_S"], at["AP_M"], at["AP_L"] }'
+}
+
+learn alone --kd off
+learn taught
+"$program" plot "$out/alone" "$out/taught" --column ap --out "$out/ap.svg"
+"$program" predict "$out/taught/student" --data "$data" --split val --sizes 128 --draw 4 --score 0.3 --out "$out/pictures" >/dev/null
+printf '\n%-22s %7s %7s %7s %7s %7s\n' '200 scenes' AP AP50 S M L
+row teacher "$teacher"
+row 'student alone' "$out/alone/student"
+row 'student with teacher' "$out/taught/student"
+printf '\ncurves: %s/ap.svg   pictures: %s/pictures\n' "$out" "$out"
