@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-enum { PICTURES = 2, HEIGHT = 48, WIDTH = 64, MOST_OBJECTS = 8 };
+enum { PICTURES = 2, HEIGHT = 32, WIDTH = 48, MOST_OBJECTS = 8 };
 
 /* A student of width 32 with 2 stages and 9 queries, 3 classes. */
 #define TINY_STUDENT                                                                                                           \

@@ -508,7 +508,7 @@ static void the_folder_is_bounded(void **state)
     GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
     hash_step(&s);
     const int64_t two = cache_counts(&s).bytes;
-    GOOD(dd_distiller_set_cache(s.distiller, folder, two + 20000)); /* room for these, and the slack of one more */
+    GOOD(dd_distiller_set_cache(s.distiller, folder, two + 9000)); /* room for these, and the slack of one */
     assert_int_equal(cache_counts(&s).bytes, two);
     s.batch.pixels[100] += 1e-3;
     hash_step(&s);
