@@ -24,7 +24,7 @@ learn()
     shift
     printf '\n== %s\n' "$run"
     "$program" train --data "$data" --student "$student" --teacher "$teacher" --out "$out/$run" --epochs "$epochs" --batch 4 \
-        --sizes 128 --crop 0 --lr 1e-3 --lr.backbone 1 --lr.sampling 0.3 --warmup 50 --eval-every 3 --eval-limit 100 --seed 1 "$@"
+        --sizes 128 --crop 0 --lr 1e-3 --lr.backbone 1 --lr.sampling 0.3 --warmup 50 --eval-every 3 --eval-limit 100 --seed 1 --threads "${THREADS:-0}" "$@"
 }
 
 row()

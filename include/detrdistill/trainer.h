@@ -30,37 +30,48 @@ enum {
     DD_TRAIN_NO_GAIN = 3   /* early stop: no better AP in `patience` evaluations */
 };
 
+/* clang-format off */
 /* Progress: names and values of an event, valid during the call. 0 goes on; anything else stops the run after this step, as
  * dd_trainer_stop does. Runs on the thread that is inside dd_trainer_step or dd_trainer_run; of the trainer and what it works
  * with it may call dd_trainer_stop alone. Names:
  *   all events:  step (finished so far), steps (of the whole run, as far as is known), epoch (from 0), epochs
  *   STEP:        loss.total, and the modules that are on: loss.det, loss.logits, loss.features, loss.prior, loss.contrastive
  *                (means over the step's batches); lr, grad.norm (before clipping), skipped (steps refused so far,
- * nonfinite=skip), damaged (pictures left out or completed so far), images-per-second, seconds-left EVALUATING:  images,
- * images-total EVALUATED:   ap, ap50, ap75, ap-small, ap-medium, ap-large, ar1, ar10, ar100, ar-small, ar-medium, ar-large (-1:
- * none of that kind), best.ap, best.epoch, seconds */
+ *                nonfinite=skip), damaged (pictures left out or completed so far), images-per-second, seconds-left
+ *   EVALUATING:  images, images-total
+ *   EVALUATED:   ap, ap50, ap75, ap-small, ap-medium, ap-large, ar1, ar10, ar100, ar-small, ar-medium, ar-large (-1: none of
+ *                that kind), best.ap, best.epoch, seconds */
+/* clang-format on */
 typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *name, const double *value, int32_t count);
 
+/* clang-format off */
 /* Begins a run. The student must be loaded with gradients (and gives its weights up to training: it is changed in place);
  * teacher NULL: it learns alone. `validation` NULL: no evaluation. Both data sets must have as many classes as the student.
  * `folder` (made if its parent exists; NULL: nothing is written) receives the run, see below; one that holds a run already is
- * STATE, unless resume=1. `options` (dd_options_help("trainer")): epochs=50  steps=0 (0: all epochs; else the run ends after so
- * many)  batch=2  accumulate=1 (batches of a step: gradients are averaged)  compute=fp32|bf16 (bf16: products in bf16, weights,
- * sums and moments stay fp32) lr=2e-4  lr.backbone=0.1  lr.sampling=0.1 (factors: backbone; sampling offsets and reference
- * points) warmup=500 (steps, linear)  warmup-from=0.001  drop=auto|EPOCH,EPOCH,.. (auto: after four fifths)  drop-factor=0.1
- *   decay=1e-4  decay-norm-bias=1 (0: tensors of one dimension do not decay)  beta1=0.9 beta2=0.999 eps=1e-8
- *   clip=0.1 (L2 norm of all gradients; 0: off)  ema=0 (decay of averaged weights, which are then what is evaluated and
- * exported; min(ema, (1+step)/(10+step)) is used; 0: off)  nonfinite=error|skip (a step with NaN or infinity in a loss or
- * gradient never changes a weight; skip: it is counted and passed over, 100 in a row are an error) eval-every=1 (epochs; 0:
- * never)  eval-batch=0 (0: as batch)  eval-limit=0 (pictures; 0: all)  patience=0 (evaluations without a better AP that end the
- * run; 0: never)  save-every=0 (steps between checkpoints besides those at the end of an epoch) log-every=10 (steps)  seed=-1
- * (-1: the context's)  resume=0|1 (1: goes on from the folder's checkpoint where there is one) sizes max-size flip crop
- * crop-sizes crop-min crop-max crop-max-size multiple drop-last limit shuffle threads prefetch damaged: of the training loader,
- * as in dd_loader_create (the validation set takes sizes, max-size, multiple, threads, prefetch and damaged). `distiller`:
- * words of dd_distiller_create (NULL: its defaults), teacher NULL: only det, family, classes and weight.det count. Errors:
- * ARGUMENT, OPTION, STATE (gradients=0; handles of different contexts; a run is there), SHAPE (classes), IO, FORMAT, LIMIT,
- * NOMEM. The models and data sets must stay until the trainer is freed; in calls of the trainer they are in use. One thread at
- * a time. */
+ * STATE, unless resume=1. `options` (dd_options_help("trainer")):
+ *   epochs=50  steps=0 (0: all epochs; else the run ends after so many)  batch=2
+ *   accumulate=1 (batches of a step: gradients are averaged)
+ *   compute=fp32|bf16 (bf16: products in bf16, weights, sums and moments stay fp32)
+ *   lr=2e-4  lr.backbone=0.1  lr.sampling=0.1 (factors: backbone; sampling offsets and reference points)
+ *   warmup=500 (steps, linear)  warmup-from=0.001  drop=auto|EPOCH,EPOCH,.. (auto: after four fifths)  drop-factor=0.1
+ *   decay=1e-4  decay-norm-bias=1 (0: tensors of one dimension do not decay)  beta1=0.9  beta2=0.999  eps=1e-8
+ *   clip=0.1 (L2 norm of all gradients; 0: off)
+ *   ema=0 (decay of averaged weights, which are then what is evaluated and exported; min(ema, (1+step)/(10+step)) is used;
+ *   0: off)
+ *   nonfinite=error|skip (a step with NaN or infinity in a loss or gradient never changes a weight; skip: it is counted and
+ *   passed over, 100 in a row are an error)
+ *   eval-every=1 (epochs; 0: never)  eval-batch=0 (0: as batch)  eval-limit=0 (pictures; 0: all)
+ *   patience=0 (evaluations without a better AP that end the run; 0: never)
+ *   save-every=0 (steps between checkpoints besides those at the end of an epoch)  log-every=10 (steps)
+ *   seed=-1 (-1: the context's)  resume=0|1 (1: goes on from the folder's checkpoint where there is one)
+ *   sizes max-size flip crop crop-sizes crop-min crop-max crop-max-size multiple drop-last limit shuffle threads prefetch
+ *   damaged: of the training loader, as in dd_loader_create (the validation set takes sizes, max-size, multiple, threads,
+ *   prefetch and damaged).
+ * `distiller`: words of dd_distiller_create (NULL: its defaults), teacher NULL: only det, family, classes and weight.det count.
+ * Errors: ARGUMENT, OPTION, STATE (gradients=0; handles of different contexts; a run is there), SHAPE (classes), IO, FORMAT,
+ * LIMIT, NOMEM. The models and data sets must stay until the trainer is freed; in calls of the trainer they are in use. One
+ * thread at a time. */
+/* clang-format on */
 DD_API dd_status dd_trainer_create(dd_trainer **trainer, dd_model *student, dd_model *teacher, dd_dataset *train,
                                    dd_dataset *validation, const char *folder, const char *options, const char *distiller);
 
@@ -104,8 +115,8 @@ DD_API dd_status dd_trainer_save(dd_trainer *trainer);
 DD_API dd_status dd_trainer_export(dd_trainer *trainer, const char *folder);
 
 /* Where the run is, by name: those of the last progress events (step, steps, epoch, epochs, loss.total .. ap, best.ap,
- * best.epoch,
- * ..), lr, finished (0|1), parameters (trained elements). Names are static. Errors: ARGUMENT, NOT_FOUND (also: no step or no
+ * best.epoch, ..),
+ * lr, finished (0|1), parameters (trained elements). Names are static. Errors: ARGUMENT, NOT_FOUND (also: no step or no
  * evaluation yet). */
 DD_API dd_status dd_trainer_value_count(const dd_trainer *trainer, int32_t *count);
 DD_API dd_status dd_trainer_value_at(const dd_trainer *trainer, int32_t index, const char **name, double *value);
@@ -118,16 +129,20 @@ DD_API dd_status dd_trainer_student(const dd_trainer *trainer, dd_model **studen
  * FOLDER/curves.svg. Errors: ARGUMENT, IO, FORMAT (metrics.csv), LIMIT, NOMEM. Any thread. */
 DD_API dd_status dd_run_plot(const char *folder, const char *path);
 
+/* clang-format off */
 /* The run folder:
- *   config.json            every value used: options, data sets, student, teacher and its hash, versions, device
- *   log.jsonl              a line for each logged step and each evaluation
- *   metrics.csv            the same as a table, a column for each loss term and metric
- *   events.out.tfevents.*  the same for TensorBoard, a file for each start
- *   state.safetensors      the newest checkpoint: weights, moments, averaged weights, distiller's parameters, counters, random
- *                          state, loader position, best AP, options and hashes; a checksum for each tensor. Written beside,
- * synced, renamed; state.previous.safetensors is the one before student/               Hugging Face folder, written at the
- * start and whenever the run ends or stops best/                  the same, of the evaluation with the highest AP curves.svg
- * after each evaluation */
+ *   config.json                        every value used: options, data sets, student, teacher and its hash, versions, device
+ *   log.jsonl                          a line for each logged step and each evaluation
+ *   metrics.csv                        the same as a table, a column for each loss term and metric
+ *   events.out.tfevents.*              the same for TensorBoard, a file for each start
+ *   state.safetensors                  the newest checkpoint: weights, moments, averaged weights, distiller's parameters, counters,
+ *                                      random state, loader position, best AP, options and hashes; one checksum for all.
+ *                                      Written beside, synced, renamed
+ *   state.previous.safetensors         the one before
+ *   student/                           Hugging Face folder, written at the start and whenever the run ends or stops
+ *   best/                              the same, of the evaluation with the highest AP
+ *   curves.svg                         drawn after each evaluation */
+/* clang-format on */
 
 #ifdef __cplusplus
 }
