@@ -108,7 +108,7 @@ static int halve(const verb *v, const char *folder)
     if (status == DD_OK) {
         status = dd_tensorfile_save(to, path);
     }
-    const int code = status == DD_OK         ? EXIT_DONE
+    const int code = status == DD_OK          ? EXIT_DONE
                      : status == DD_ERR_NOMEM ? complain(EXIT_MEMORY, v->name, "out of memory")
                                               : complain_of_library(v->name);
     dd_tensorfile_free(to);
