@@ -78,9 +78,10 @@ int run_train(const verb *v, const char *const *values);
 int run_resume(const verb *v, const char *const *values);
 int run_plan(const verb *v, const char *const *values);
 int run_convert(const verb *v, const char *const *values);
+int run_verify(const verb *v, const char *const *values);
 int run_doctor(const verb *v, const char *const *values);
 extern const option eval_options[], predict_options[], info_options[], plot_options[], plan_options[], doctor_options[],
-    no_options[];
+    verify_options[], no_options[];
 extern option train_options[MOST_OPTIONS + 1], resume_options[MOST_OPTIONS + 1],
     convert_options[MOST_OPTIONS + 1]; /* the library's are added at the start */
 

@@ -45,6 +45,11 @@ const verb verbs[] = {
      "Counts what a model needs. MODEL is a folder, a run, or a name that 'train --student' takes:\n"
      "  detrdistill info deformable_detr:r101 --size 800x1280",
      info_options, run_info, "MODEL", 1, 1},
+    {"doctor", "will distillation help here?",
+     "Looks at the data, the teacher's AP on it, how their classes fit, the memory of a step, and what share each term of\n"
+     "distillation has in a student's gradient; then says what stands against a run:\n"
+     "  detrdistill doctor --data VOCdevkit --teacher r101/",
+     doctor_options, run_doctor, NULL, 0, 0},
     {"plan", "memory and time of a step before it runs",
      "Computes what a training step needs for the largest batch; nothing is trained. The time is that of a pass that is\n"
      "measured here, scaled:\n"
@@ -60,6 +65,12 @@ const verb verbs[] = {
      "  detrdistill plot run1 > curves.svg\n"
      "  detrdistill plot run1 run2 --column ap50 --out ap50.svg",
      plot_options, run_plot, "RUN..", 1, MOST_OPERANDS},
+    {"verify", "are this machine's kernels right?",
+     "Runs a training step of small detectors, three ways of distillation, on every kind of kernels that this machine can run, "
+     "and\n"
+     "compares losses, outputs and gradients with stored numbers of the float64 reference. A bad driver, library or compiler\n"
+     "shows here in seconds:\n  detrdistill verify",
+     verify_options, run_verify, NULL, 0, 0},
     {"completion", "a shell's completion script",
      "Writes a script that completes verbs and options:\n  eval \"$(detrdistill completion bash)\"", no_options, run_completion,
      "bash|zsh|fish", 1, 1},

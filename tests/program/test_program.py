@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 PROGRAM = os.environ['DETRDISTILL']
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'plan', 'convert', 'plot', 'completion', 'manual', 'version']
+VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'doctor', 'plan', 'convert', 'plot', 'verify', 'completion', 'manual', 'version']
 
 
 def run(*words, status=0):
@@ -79,6 +80,22 @@ class Words(unittest.TestCase):
             done = subprocess.run([PROGRAM, 'manual'], stdout=full, stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn('could not be written', done.stderr)
+
+
+class Machine(unittest.TestCase):
+    def test_verify(self):
+        got = json.loads(run('verify', '--json').stdout)
+        self.assertGreaterEqual(len(got), 5)
+        for name, kind in got.items():
+            self.assertTrue(kind['good'], (name, kind))
+        self.assertRegex(run('verify', '--kernels').stdout, r'conv_grad +ref\n')
+
+    def test_verify_finds(self):
+        """The stored numbers are those of the float64 reference, digit by digit but for the last ones."""
+        stored = (ROOT / 'tools' / 'verify_vectors.inc.h').read_text()
+        for old, new in zip(*(re.findall(r'-?[0-9.]+(?:e-?[0-9]+)?(?=[,}])', text) for text in (stored, run('verify', '--write').stdout)),
+                            strict=True):
+            self.assertAlmostEqual(float(new) / float(old), 1, 6)
 
 
 class Files(unittest.TestCase):
@@ -312,6 +329,35 @@ class Model(unittest.TestCase):
         self.assertGreater(both['seconds'], 0)
         self.assertIn('--student', run('plan', status=2).stderr)
         self.assertIn('--size', run('plan', '--student', self.STUDENT, '--size', 'x', status=2).stderr)
+
+    def test_doctor(self):
+        words = ['doctor', *self.DATA, '--teacher', self.made, '--student', self.STUDENT, *self.SIZES]
+        got = json.loads(run(*words, '--json').stdout)
+        told = json.loads(self.done.stdout)
+        self.assertEqual(got['teacher']['AP'], told['best.ap'])
+        self.assertEqual(got['classes']['pairs'], [[name] * 2 for name in ['disc', 'square', 'triangle']])
+        self.assertEqual((got['data']['images'], got['gradient'].pop('pictures')), (6, 2))
+        self.assertEqual(set(got['gradient']), {'det', 'logits', 'features', 'prior'})
+        self.assertAlmostEqual(sum(term['share'] for term in got['gradient'].values()), 1)
+        self.assertGreater(got['memory']['bytes'], 1e6)
+        self.assertIn('share', run(*words).stdout)
+        other = ['doctor', '--data', self.SCENES.replace('classes=3', 'classes=2'), '--teacher', self.made, *self.SIZES]
+        self.assertIn('classes', json.loads(run(*other, '--json').stdout)['advice'][-1])
+        self.assertIn('--teacher is missing', run('doctor', *self.DATA, status=2).stderr)
+        self.assertIn('cannot open', run('doctor', *self.DATA, '--teacher', self.folder / 'x', status=3).stderr)
+
+    def test_distillation(self):
+        """With a teacher every term has a column; kd=off is the run without one."""
+        runs = {name: self.folder / f'kd-{name}' for name in ['on', 'off', 'alone']}
+        run(*self.TRAIN, '--out', runs['on'], '--epochs', 1, '--teacher', self.made)
+        run(*self.TRAIN, '--out', runs['off'], '--epochs', 1, '--teacher', self.made, '--kd', 'off')
+        run(*self.TRAIN, '--out', runs['alone'], '--epochs', 1)
+        lines = [json.loads(line) for line in (runs['on'] / 'log.jsonl').read_text().splitlines()]
+        for term in ['det', 'logits', 'features', 'prior']:
+            self.assertGreater(lines[0][f'loss.{term}'], 0)
+        self.assertEqual(*((runs[name] / 'student' / 'model.safetensors').read_bytes() for name in ['off', 'alone']))
+        self.assertNotEqual(*((runs[name] / 'student' / 'model.safetensors').read_bytes() for name in ['on', 'alone']))
+        self.assertIn('profile', run(*self.TRAIN, '--out', self.folder / 'none', '--teacher', self.made, '--kd', 'profile=x', status=2).stderr)
 
     def test_convert(self):
         """One file without its configuration: shapes tell all but the heads."""
