@@ -17,7 +17,8 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 DEFAULT_HEADERS = HERE.parent / "include" / "detrdistill"
 # Each header comes after those that it includes.
-ORDER = ["version.h", "status.h", "tensor.h", "tensorfile.h", "dlpack.h", "context.h", "matcher.h", "distiller.h", "eval.h", "model.h", "data.h", "trainer.h", "plot.h"]
+ORDER = ["version.h", "status.h", "tensor.h", "tensorfile.h", "dlpack.h", "context.h", "matcher.h", "eval.h", "model.h", "data.h", "distiller.h",
+         "trainer.h", "plot.h"]
 UMBRELLA = "detrdistill.h"
 
 CTYPES = {

@@ -31,7 +31,7 @@ class Tree(unittest.TestCase):
     def test_table_has_every_layer(self):
         layers = check.read_layers(os.path.join(HERE, '..', '..'))
         self.assertEqual(layers['tensor'], {'base'})
-        self.assertEqual(layers['kd'], {'base', 'tensor', 'backend', 'match'})
+        self.assertEqual(layers['kd'], {'base', 'tensor', 'backend', 'tape', 'nn', 'models', 'formats', 'match'})
 
 
 class Planted(unittest.TestCase):

@@ -75,10 +75,6 @@ class dd_matcher(Structure):
     pass
 
 
-class dd_distiller(Structure):
-    pass
-
-
 class dd_eval(Structure):
     pass
 
@@ -96,6 +92,10 @@ class dd_dataset(Structure):
 
 
 class dd_loader(Structure):
+    pass
+
+
+class dd_distiller(Structure):
     pass
 
 
@@ -215,27 +215,6 @@ FUNCTIONS = [
     ("dd_matcher_run", dd_status, [P(dd_matcher)]),
     ("dd_matcher_count", dd_status, [P(dd_matcher), P(c_int32), P(c_int32)]),
     ("dd_matcher_get", dd_status, [P(dd_matcher), c_int32, c_int32, P(P(c_int32)), P(c_int64), P(c_double)]),
-    ("dd_distiller_create", dd_status, [P(P(dd_distiller)), P(dd_context), c_char_p]),
-    ("dd_distiller_free", None, [P(dd_distiller)]),
-    ("dd_distiller_bind", dd_status, [P(dd_distiller), c_char_p, P(dd_tensor)]),
-    ("dd_distiller_step", dd_status, [P(dd_distiller), P(c_double)]),
-    ("dd_distiller_term_count", dd_status, [P(dd_distiller), P(c_int32)]),
-    ("dd_distiller_term_at", dd_status, [P(dd_distiller), c_int32, P(c_char_p), P(c_double)]),
-    ("dd_distiller_term_get", dd_status, [P(dd_distiller), c_char_p, P(c_double)]),
-    ("dd_distiller_result", dd_status, [P(dd_distiller), c_char_p, P(dd_tensor)]),
-    ("dd_distiller_set_weight", dd_status, [P(dd_distiller), c_char_p, c_double]),
-    ("dd_distiller_get_weight", dd_status, [P(dd_distiller), c_char_p, P(c_double)]),
-    ("dd_distiller_set_stream", dd_status, [P(dd_distiller), c_void_p]),
-    ("dd_distiller_set_mean", dd_status, [P(dd_distiller), dd_mean_fn, c_void_p]),
-    ("dd_distiller_set_trace", dd_status, [P(dd_distiller), dd_trace_fn, c_void_p]),
-    ("dd_distiller_prepare", dd_status, [P(dd_distiller)]),
-    ("dd_distiller_parameter_count", dd_status, [P(dd_distiller), P(c_int32)]),
-    ("dd_distiller_parameter_at", dd_status, [P(dd_distiller), c_int32, P(c_char_p), P(dd_tensor), P(dd_tensor)]),
-    ("dd_distiller_attach", dd_status, [P(dd_distiller), P(dd_model), P(dd_model)]),
-    ("dd_distiller_bind_batch", dd_status, [P(dd_distiller), P(dd_loader)]),
-    ("dd_distiller_zero_gradients", dd_status, [P(dd_distiller)]),
-    ("dd_distiller_set_cache", dd_status, [P(dd_distiller), c_char_p, c_int64]),
-    ("dd_distiller_cache_statistics", dd_status, [P(dd_distiller), P(c_int64), P(c_int64), P(c_int64)]),
     ("dd_eval_create", dd_status, [P(P(dd_eval))]),
     ("dd_eval_free", None, [P(dd_eval)]),
     ("dd_eval_add_objects", dd_status, [P(dd_eval), c_int64, c_int64, P(c_double), P(c_int64), P(c_uint8), P(c_double)]),
@@ -299,6 +278,27 @@ FUNCTIONS = [
     ("dd_loader_seek", dd_status, [P(dd_loader), c_int64, c_int64]),
     ("dd_loader_batch_count", dd_status, [P(dd_loader), P(c_int64)]),
     ("dd_loader_damaged_count", dd_status, [P(dd_loader), P(c_int64)]),
+    ("dd_distiller_create", dd_status, [P(P(dd_distiller)), P(dd_context), c_char_p]),
+    ("dd_distiller_free", None, [P(dd_distiller)]),
+    ("dd_distiller_bind", dd_status, [P(dd_distiller), c_char_p, P(dd_tensor)]),
+    ("dd_distiller_step", dd_status, [P(dd_distiller), P(c_double)]),
+    ("dd_distiller_term_count", dd_status, [P(dd_distiller), P(c_int32)]),
+    ("dd_distiller_term_at", dd_status, [P(dd_distiller), c_int32, P(c_char_p), P(c_double)]),
+    ("dd_distiller_term_get", dd_status, [P(dd_distiller), c_char_p, P(c_double)]),
+    ("dd_distiller_result", dd_status, [P(dd_distiller), c_char_p, P(dd_tensor)]),
+    ("dd_distiller_set_weight", dd_status, [P(dd_distiller), c_char_p, c_double]),
+    ("dd_distiller_get_weight", dd_status, [P(dd_distiller), c_char_p, P(c_double)]),
+    ("dd_distiller_set_stream", dd_status, [P(dd_distiller), c_void_p]),
+    ("dd_distiller_set_mean", dd_status, [P(dd_distiller), dd_mean_fn, c_void_p]),
+    ("dd_distiller_set_trace", dd_status, [P(dd_distiller), dd_trace_fn, c_void_p]),
+    ("dd_distiller_prepare", dd_status, [P(dd_distiller)]),
+    ("dd_distiller_parameter_count", dd_status, [P(dd_distiller), P(c_int32)]),
+    ("dd_distiller_parameter_at", dd_status, [P(dd_distiller), c_int32, P(c_char_p), P(dd_tensor), P(dd_tensor)]),
+    ("dd_distiller_attach", dd_status, [P(dd_distiller), P(dd_model), P(dd_model)]),
+    ("dd_distiller_bind_batch", dd_status, [P(dd_distiller), P(dd_loader)]),
+    ("dd_distiller_zero_gradients", dd_status, [P(dd_distiller)]),
+    ("dd_distiller_set_cache", dd_status, [P(dd_distiller), c_char_p, c_int64]),
+    ("dd_distiller_cache_statistics", dd_status, [P(dd_distiller), P(c_int64), P(c_int64), P(c_int64)]),
     ("dd_trainer_create", dd_status, [P(P(dd_trainer)), P(dd_model), P(dd_model), P(dd_dataset), P(dd_dataset), c_char_p, c_char_p, c_char_p]),
     ("dd_trainer_resume", dd_status, [P(P(dd_trainer)), P(dd_context), c_char_p, c_char_p]),
     ("dd_trainer_free", None, [P(dd_trainer)]),
