@@ -36,7 +36,7 @@ row()
 }
 
 learn alone --kd off
-learn taught
+learn taught --kd stage=first # two stages of the student, the first two of the teacher
 "$program" plot "$out/alone" "$out/taught" --column ap --out "$out/ap.svg"
 "$program" predict "$out/taught/student" --data "$data" --split val --sizes 128 --draw 4 --score 0.3 --out "$out/pictures" >/dev/null
 printf '\n%-22s %7s %7s %7s %7s %7s\n' '200 scenes' AP AP50 S M L
