@@ -4,6 +4,7 @@
 
 #include <detrdistill/detrdistill.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const option no_options[] = {{NULL, NULL, NULL, NULL}};
@@ -82,6 +83,8 @@ const verb verbs[] = {
 
 int main(int count, char **words)
 {
+    /* Threads that spin between pieces of work slow each other down wherever the machine is shared. */
+    setenv("OMP_WAIT_POLICY", "passive", 0);
     take_library_options(train_options, "trainer", OF_TRAINER, " threads resume ");
     take_library_options(resume_options, "trainer", OF_TRAINER, " threads resume ");
     take_library_options(convert_options, "model", OF_MODEL, " training gradients ");

@@ -658,6 +658,234 @@ class tensorfile {
     detail::owned<dd_tensorfile, dd_tensorfile_free> handle_;
 };
 
+/* A box (x, y, width, height) in pixels, the model's label, its score, and the query that found it. */
+struct detection {
+    std::array<double, 4> box;
+    std::int64_t label;
+    double score;
+    std::int32_t query;
+};
+
+/* A detector: made from an architecture, or loaded. */
+class model {
+  public:
+    static model create(const context &on, const std::string &options)
+    {
+        dd_model *made = nullptr;
+        check(dd_model_create(&made, on.get(), options.c_str()));
+        return model(made);
+    }
+
+    static model load(const context &on, const std::string &path, const std::string &options = "")
+    {
+        dd_model *made = nullptr;
+        check(dd_model_load(&made, on.get(), path.c_str(), options.c_str()));
+        return model(made);
+    }
+
+    dd_model *get() const noexcept
+    {
+        return handle_.get();
+    }
+
+    void save(const std::string &folder) const
+    {
+        check(dd_model_save(get(), folder.c_str()));
+    }
+
+    std::vector<std::string> classes() const
+    {
+        std::int32_t count = 0;
+        std::vector<std::string> names;
+        check(dd_model_class_count(get(), &count));
+        for (std::int32_t label = 0; label < count; label++) {
+            const char *name = nullptr;
+            check(dd_model_class_at(get(), label, &name));
+            names.emplace_back(name);
+        }
+        return names;
+    }
+
+    void set_classes(const std::vector<std::string> &names)
+    {
+        std::int32_t label = 0;
+        for (const std::string &name : names)
+            check(dd_model_set_class(get(), label++, name.c_str()));
+    }
+
+    void forward(const tensor &pixels, const tensor &sizes)
+    {
+        check(dd_model_forward(get(), pixels.get(), sizes.get()));
+    }
+
+    /* A view of the last forward pass, until the next one. */
+    tensor operator[](const std::string &name) const
+    {
+        tensor view;
+        check(dd_model_tensor(get(), name.c_str(), view.get()));
+        return view;
+    }
+
+    std::vector<detection> detections(std::int32_t image, std::int32_t width, std::int32_t height, std::int32_t most = 100,
+                                      double least_score = 0) const
+    {
+        std::int32_t count = 0;
+        const double *boxes = nullptr, *scores = nullptr;
+        const std::int64_t *labels = nullptr;
+        const std::int32_t *queries = nullptr;
+        check(dd_model_detections(get(), image, width, height, most, least_score, &count, &boxes, &labels, &scores, &queries));
+        std::vector<detection> found;
+        for (std::int32_t i = 0; i < count; i++, boxes += 4)
+            found.push_back({{boxes[0], boxes[1], boxes[2], boxes[3]}, labels[i], scores[i], queries[i]});
+        return found;
+    }
+
+  private:
+    explicit model(dd_model *made) : handle_(made) {}
+    detail::owned<dd_model, dd_model_free> handle_;
+};
+
+/* A split of a data set. */
+class dataset {
+  public:
+    explicit dataset(const std::string &path, const std::string &options = "")
+    {
+        dd_dataset *made = nullptr;
+        check(dd_dataset_open(&made, path.c_str(), options.c_str()));
+        handle_.reset(made);
+    }
+
+    dd_dataset *get() const noexcept
+    {
+        return handle_.get();
+    }
+
+    std::int32_t size() const
+    {
+        std::int32_t count = 0;
+        check(dd_dataset_image_count(get(), &count));
+        return count;
+    }
+
+    std::vector<std::string> classes() const
+    {
+        std::int32_t count = 0;
+        std::vector<std::string> names;
+        check(dd_dataset_class_count(get(), &count));
+        for (std::int32_t label = 0; label < count; label++) {
+            const char *name = nullptr;
+            check(dd_dataset_class_at(get(), label, nullptr, &name));
+            names.emplace_back(name);
+        }
+        return names;
+    }
+
+  private:
+    detail::owned<dd_dataset, dd_dataset_free> handle_;
+};
+
+/* Batches of a data set, decoded ahead. */
+class loader {
+  public:
+    explicit loader(const dataset &data, const std::string &options = "")
+    {
+        dd_loader *made = nullptr;
+        check(dd_loader_create(&made, data.get(), options.c_str()));
+        handle_.reset(made);
+    }
+
+    /* Pictures of the next batch; 0 at the end of an epoch. */
+    std::int32_t next()
+    {
+        std::int32_t images = 0;
+        check(dd_loader_next(handle_.get(), &images));
+        return images;
+    }
+
+    /* "pixels", "image.sizes", "gt.boxes", ..: until the next batch. */
+    tensor operator[](const std::string &name) const
+    {
+        tensor view;
+        check(dd_loader_tensor(handle_.get(), name.c_str(), view.get()));
+        return view;
+    }
+
+  private:
+    detail::owned<dd_loader, dd_loader_free> handle_;
+};
+
+/* A run. Student, teacher and data sets must stay until it is gone. */
+class trainer {
+  public:
+    /* One event of a run and its values by name; true ends the run after this step. */
+    using progress_function = std::function<bool(std::int32_t event, const std::vector<std::pair<std::string_view, double>> &)>;
+
+    trainer(model &student, const model *teacher, const dataset &train, const dataset *validation, const std::string &folder,
+            const std::string &options = "", const std::string &distiller = "")
+        : progress_(std::make_unique<progress_function>())
+    {
+        dd_trainer *made = nullptr;
+        check(dd_trainer_create(&made, student.get(), teacher ? teacher->get() : nullptr, train.get(),
+                                validation ? validation->get() : nullptr, folder.empty() ? nullptr : folder.c_str(),
+                                options.c_str(), distiller.c_str()));
+        handle_.reset(made);
+    }
+
+    void on_progress(progress_function progress)
+    {
+        *progress_ = std::move(progress);
+        check(dd_trainer_set_progress(handle_.get(), *progress_ ? receive : nullptr, progress_.get()));
+    }
+
+    double step()
+    {
+        double loss = 0;
+        check(dd_trainer_step(handle_.get(), &loss));
+        return loss;
+    }
+
+    /* Why it came back: DD_TRAIN_FINISHED, .. */
+    std::int32_t run(std::int64_t epoch = 0)
+    {
+        std::int32_t why = 0;
+        check(dd_trainer_run(handle_.get(), epoch, &why));
+        return why;
+    }
+
+    void stop() const
+    {
+        check(dd_trainer_stop(handle_.get()));
+    }
+
+    double value(const std::string &name) const
+    {
+        double found = 0;
+        check(dd_trainer_value_get(handle_.get(), name.c_str(), &found));
+        return found;
+    }
+
+    void save_student(const std::string &folder) const
+    {
+        check(dd_trainer_export(handle_.get(), folder.c_str()));
+    }
+
+  private:
+    static std::int32_t receive(void *user, std::int32_t event, const char *const *name, const double *value, std::int32_t count)
+    {
+        bool stop = false;
+        const bool good = detail::guarded([&] {
+            std::vector<std::pair<std::string_view, double>> all;
+            for (std::int32_t i = 0; i < count; i++)
+                all.emplace_back(name[i], value[i]);
+            stop = (*static_cast<progress_function *>(user))(event, all);
+        });
+        return stop || !good ? 1 : 0;
+    }
+
+    std::unique_ptr<progress_function> progress_; /* on the heap: the library keeps its address */
+    detail::owned<dd_trainer, dd_trainer_free> handle_;
+};
+
 } // namespace dd
 
 #endif

@@ -373,6 +373,167 @@ function distiller:set_trace(trace)
     self.trace_key = ffi.gc(ffi.new("int32_t[1]", key), function(held) traces[held[0]] = nil end)
 end
 
+-- ---- models, data sets, the trainer
+
+local model, dataset, trainer = {}, {}, {}
+model.__index, dataset.__index, trainer.__index = model, dataset, trainer
+
+-- dd.model { backbone = "resnet-18", classes = 3 }: start values; options_help("architecture").
+function dd.model(options)
+    local on = shared_context()
+    return setmetatable({ handle = create("dd_model", lib.dd_model_free, lib.dd_model_create, on.handle, option_words(options)) }, model)
+end
+
+-- A Hugging Face folder, or a checkpoint of another program; options_help("model").
+function dd.load_model(name, options)
+    local on = shared_context()
+    local handle = create("dd_model", lib.dd_model_free, lib.dd_model_load, on.handle, name, option_words(options))
+    return setmetatable({ handle = handle }, model)
+end
+
+-- The folder must exist.
+function model:save(folder)
+    check(lib.dd_model_save(self.handle, folder))
+end
+
+local function class_names(self, count_classes, class_at)
+    local count, name, names = ffi.new("int32_t[1]"), ffi.new("const char *[1]"), {}
+    check(count_classes(self.handle, count))
+    for label = 0, count[0] - 1 do
+        check(class_at(self.handle, label, name))
+        names[label + 1] = ffi.string(name[0])
+    end
+    return names
+end
+
+function model:classes()
+    return class_names(self, lib.dd_model_class_count, lib.dd_model_class_at)
+end
+
+function model:set_classes(names)
+    for label, name in ipairs(names) do
+        check(lib.dd_model_set_class(self.handle, label - 1, name))
+    end
+end
+
+-- Tensors as a batch has them: "pixels" and "image.sizes" (or nil).
+function model:forward(pixels, sizes)
+    check(lib.dd_model_forward(self.handle, pixels.view, sizes and sizes.view))
+end
+
+-- The best detections of a picture (from 0) of the last pass, whose file is width x height: {box, label, score, query}; box is
+-- {x, y, width, height} in pixels, label and query count from 0.
+function model:detections(image, width, height, most, least_score)
+    local count, queries = ffi.new("int32_t[1]"), ffi.new("const int32_t *[1]")
+    local boxes, labels, scores = ffi.new("const double *[1]"), ffi.new("const int64_t *[1]"), ffi.new("const double *[1]")
+    check(lib.dd_model_detections(self.handle, image, width, height, most or 100, least_score or 0, count, boxes, labels, scores, queries))
+    local found = {}
+    for i = 0, count[0] - 1 do
+        local b = boxes[0] + 4 * i
+        found[i + 1] = { box = { b[0], b[1], b[2], b[3] }, label = tonumber(labels[0][i]), score = scores[0][i], query = queries[0][i] }
+    end
+    return found
+end
+
+-- dd.dataset("coco/", { split = "val" }); options_help("dataset").
+function dd.dataset(name, options)
+    return setmetatable({ handle = create("dd_dataset", lib.dd_dataset_free, lib.dd_dataset_open, name, option_words(options)) }, dataset)
+end
+
+function dataset:count()
+    local count = ffi.new("int32_t[1]")
+    check(lib.dd_dataset_image_count(self.handle, count))
+    return count[0]
+end
+
+function dataset:classes()
+    return class_names(self, lib.dd_dataset_class_count, function(handle, label, name)
+        return lib.dd_dataset_class_at(handle, label, nil, name)
+    end)
+end
+
+local batch_names = { "pixels", "image.sizes", "image.originals", "image.ids", "image.indices", "gt.boxes", "gt.labels", "gt.offsets" }
+
+-- for batch in data:batches { mode = "eval" } do: {name = tensor}, valid until the next one; options_help("loader").
+function dataset:batches(options)
+    local loader = create("dd_loader", lib.dd_loader_free, lib.dd_loader_create, self.handle, option_words(options))
+    local images = ffi.new("int32_t[1]")
+    return function()
+        check(lib.dd_loader_next(loader, images))
+        if images[0] == 0 then
+            return nil
+        end
+        local batch = {}
+        for _, name in ipairs(batch_names) do
+            local view = ffi.new("dd_tensor")
+            check(lib.dd_loader_tensor(loader, name, view))
+            batch[name] = wrap(view, loader)
+        end
+        return batch
+    end
+end
+
+-- dd.trainer { student = model, train = dataset, validation = dataset, teacher = model, folder = "run1",
+--     distiller = { profile = "paper" }, options = { epochs = 12 } }; the first two must be there.
+function dd.trainer(run)
+    local function handle_of(object)
+        return object and object.handle
+    end
+    local handle = create("dd_trainer", lib.dd_trainer_free, lib.dd_trainer_create, run.student.handle, handle_of(run.teacher),
+        run.train.handle, handle_of(run.validation), run.folder, option_words(run.options),
+        run.distiller and option_words(run.distiller))
+    return setmetatable({ handle = handle, run_of = run }, trainer)
+end
+
+function trainer:step()
+    local loss = ffi.new("double[1]")
+    check(lib.dd_trainer_step(self.handle, loss))
+    return loss[0]
+end
+
+local endings = { [0] = "finished", "reached", "stopped", "no gain" }
+
+-- Runs to the end. progress(event, {name = value}) may return true to stop after the step.
+function trainer:run(progress)
+    local why = ffi.new("int32_t[1]")
+    local receiver = progress and ffi.cast("dd_train_fn", function(_, event, names, values, count)
+        local stop, ok = guarded(function()
+            local found = {}
+            for i = 0, count - 1 do
+                found[ffi.string(names[i])] = values[i]
+            end
+            return progress(event, found)
+        end)
+        return (stop or not ok) and 1 or 0
+    end)
+    check(lib.dd_trainer_set_progress(self.handle, receiver, nil))
+    local good, failed = pcall(function() check(lib.dd_trainer_run(self.handle, 0, why)) end)
+    lib.dd_trainer_set_progress(self.handle, nil, nil)
+    if receiver then
+        receiver:free()
+    end
+    if not good then
+        error(failed, 0)
+    end
+    return endings[why[0]]
+end
+jit.off(trainer.run) -- compiled code may not call what calls back into Lua
+
+-- {name = value}: step, epoch, ["loss.total"], ap, ..
+function trainer:values()
+    local count, name, value, found = ffi.new("int32_t[1]"), ffi.new("const char *[1]"), ffi.new("double[1]"), {}
+    check(lib.dd_trainer_value_count(self.handle, count))
+    for i = 0, count[0] - 1 do
+        check(lib.dd_trainer_value_at(self.handle, i, name, value))
+        found[ffi.string(name[0])] = value[0]
+    end
+    return found
+end
+
+function trainer:export(folder)
+    check(lib.dd_trainer_export(self.handle, folder))
+end
+
 -- ---- files
 
 -- {name = tensor} of a safetensors file, mapped, not copied.

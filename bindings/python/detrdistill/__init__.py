@@ -25,10 +25,11 @@ from .errors import Error
 from .evaluation import CocoEval
 from .files import load, metadata, save
 from .matching import Matcher, assign, match
+from .models import Dataset, Detection, Model, Trainer
 
 __version__ = "0.1.0"
-__all__ = ["CocoEval", "Context", "Distiller", "Error", "LOG_DEBUG", "LOG_ERROR", "LOG_INFO", "LOG_WARNING", "LossDict",
-           "Matcher", "Tensor", "assign", "device_count", "errors", "has", "library_version", "load", "match",
+__all__ = ["CocoEval", "Context", "Dataset", "Detection", "Distiller", "Error", "LOG_DEBUG", "LOG_ERROR", "LOG_INFO",
+           "LOG_WARNING", "LossDict", "Matcher", "Model", "Tensor", "Trainer", "assign", "device_count", "errors", "has", "library_version", "load", "match",
            "metadata", "options_help", "save"]
 
 
