@@ -870,7 +870,8 @@ class trainer {
     }
 
   private:
-    static std::int32_t receive(void *user, std::int32_t event, const char *const *name, const double *value, std::int32_t count)
+    static std::int32_t receive(void *user, std::int32_t event, const char *const *name, const double *value,
+                                std::int32_t count)
     {
         bool stop = false;
         const bool good = detail::guarded([&] {

@@ -379,16 +379,16 @@ local model, dataset, trainer = {}, {}, {}
 model.__index, dataset.__index, trainer.__index = model, dataset, trainer
 
 -- dd.model { backbone = "resnet-18", classes = 3 }: start values; options_help("architecture").
-function dd.model(options)
-    local on = shared_context()
-    return setmetatable({ handle = create("dd_model", lib.dd_model_free, lib.dd_model_create, on.handle, option_words(options)) }, model)
+function dd.model(options, on)
+    on = on or shared_context()
+    return setmetatable({ handle = create("dd_model", lib.dd_model_free, lib.dd_model_create, on.handle, option_words(options)), context = on }, model)
 end
 
 -- A Hugging Face folder, or a checkpoint of another program; options_help("model").
-function dd.load_model(name, options)
-    local on = shared_context()
+function dd.load_model(name, options, on)
+    on = on or shared_context()
     local handle = create("dd_model", lib.dd_model_free, lib.dd_model_load, on.handle, name, option_words(options))
-    return setmetatable({ handle = handle }, model)
+    return setmetatable({ handle = handle, context = on }, model)
 end
 
 -- The folder must exist.

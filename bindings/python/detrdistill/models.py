@@ -28,14 +28,15 @@ class Model:
 
     def __init__(self, context: Context | None = None, **options: Option) -> None:
         context = context or shared_context()
-        self._handle = create(_api.dd_model, lib.dd_model_free, lib.dd_model_create, context._handle, option_words(options))
+        self._handle = create(_api.dd_model, lib.dd_model_free, lib.dd_model_create, context._handle, option_words(options),
+                              parent=context)
 
     @classmethod
     def load(cls, path: str | os.PathLike, context: Context | None = None, **options: Option) -> Model:
         model = cls.__new__(cls)
         context = context or shared_context()
         model._handle = create(_api.dd_model, lib.dd_model_free, lib.dd_model_load, context._handle, os.fsencode(path),
-                               option_words(options))
+                               option_words(options), parent=context)
         return model
 
     def save(self, folder: str | os.PathLike) -> None:
