@@ -121,7 +121,10 @@ struct json_object *ddi_json_items_take(ddi_json_items *j)
     struct json_object *object =
         ddi_fault() ? NULL : json_tokener_parse_ex(j->tokener, start, (int)(end - start) + (end < j->end));
     const enum json_tokener_error error = json_tokener_get_error(j->tokener);
-    if (!object || error != json_tokener_success || json_tokener_get_parse_end(j->tokener) != (size_t)(end - start)) {
+    /* A space behind the value may be taken, too. */
+    const size_t parsed = json_tokener_get_parse_end(j->tokener), size = (size_t)(end - start);
+    const bool whole = parsed == size || (parsed == size + 1 && end < j->end && strchr(" \t\r\n", *end));
+    if (!object || error != json_tokener_success || !whole) {
         json_object_put(object);
         j->at = start;
         ddi_json_items_problem(j, error != json_tokener_success && error != json_tokener_continue

@@ -145,6 +145,12 @@ class Coco(Files):
         for length in range(0, len(text), 3):
             self.evaluate(text[:length], [], status=3)
 
+    def test_spaces(self):
+        """However the file is laid out, it says the same."""
+        gt, dt = self.GT, [{'image_id': 9, 'category_id': 4, 'bbox': [0, 0, 10, 9], 'score': .5}]
+        for words in [{}, {'indent': 1}, {'indent': 0}, {'separators': (' , ', ' : ')}, {'indent': '\t'}]:
+            self.assertAlmostEqual(self.evaluate(json.dumps(gt, **words) + '\n', json.dumps(dt, **words) + ' \r\n')['AP'], .9, 12)
+
     def test_missing_file(self):
         self.assertIn('cannot open', run('eval', '--annotations', self.folder / 'none', '--results', 'x', status=3).stderr)
 
@@ -298,6 +304,12 @@ class Model(unittest.TestCase):
         results = json.loads((out / 'results.json').read_text())
         self.assertEqual(len(results), told['detections'])
         self.assertLessEqual({'image_id', 'category_id', 'bbox', 'score'}, set(results[0]))
+        whole = {'images': [{'id': r['image_id']} for r in results], 'categories': [{'id': c, 'name': str(c)} for c in range(9)],
+                 'annotations': [{'id': 1, 'image_id': results[0]['image_id'], 'category_id': 1, 'bbox': [0, 0, 9, 9], 'iscrowd': 0}]}
+        whole['images'] = list({i['id']: i for i in whole['images']}.values())
+        (out / 'gt.json').write_text(json.dumps(whole))
+        read = json.loads(run('eval', '--annotations', out / 'gt.json', '--results', out / 'results.json', '--json').stdout)
+        self.assertEqual(read['left_out'], 0)
         pictures = sorted(out.glob('*.png'))
         self.assertEqual(len(pictures), 2)
         self.assertEqual(pictures[0].read_bytes()[:8], b'\x89PNG\r\n\x1a\n')
