@@ -34,7 +34,7 @@ static dd_status no_step(const dd_distiller *distiller, const char *function)
     return leave(distiller, ddi_fail(DD_ERR_STATE, NULL, "%s: no good dd_distiller_step yet", function));
 }
 
-static dd_status create(dd_distiller **distiller, dd_context *c, const char *options)
+dd_status ddi_distiller_make(dd_distiller **distiller, dd_context *c, const char *options)
 {
     dd_distiller *d = ddi_alloc_zero(&c->allocator, 1, sizeof *d);
     if (!d)
@@ -56,7 +56,7 @@ dd_status dd_distiller_create(dd_distiller **distiller, dd_context *context, con
     if (!distiller)
         return ddi_fail(DD_ERR_ARGUMENT, NULL, "dd_distiller_create: distiller is NULL");
     DDI_TRY(ddi_handle_enter(context, DDI_CONTEXT, "dd_distiller_create"));
-    dd_status status = create(distiller, context, options);
+    dd_status status = ddi_distiller_make(distiller, context, options);
     if (ddi_handle_leave(context))
         ddi_context_release(context);
     return status;

@@ -143,6 +143,8 @@ struct dd_distiller {
 };
 
 dd_status ddi_distiller_init(dd_distiller *distiller, dd_context *context, const char *options);
+/* A handle; the context need not be a live one any more, as long as somebody holds a reference on it. */
+dd_status ddi_distiller_make(dd_distiller **distiller, dd_context *context, const char *options);
 void ddi_distiller_free(dd_distiller *distiller);
 dd_status ddi_distiller_step(dd_distiller *distiller, double *total);
 dd_status ddi_distiller_prepare(dd_distiller *distiller);

@@ -187,7 +187,7 @@ static dd_status fill(dd_trainer *t, const ddi_trainer_parts *p)
     DDI_TRY(check_parts(t));
     DDI_TRY(make_loader(t));
     ddi_text_free(&words);
-    DDI_TRY(dd_distiller_create(&t->distiller, t->context, t->words));
+    DDI_TRY(ddi_distiller_make(&t->distiller, t->context, t->words));
     DDI_TRY(ddi_trainer_attach(t));
     DDI_TRY(ddi_trainer_hold(t));
     dd_status status = make_own_parts(t);

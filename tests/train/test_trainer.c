@@ -31,6 +31,18 @@ static void test_overfits_a_few_scenes(void **state)
     tiny_close(&t);
 }
 
+/* Handles may be freed in any order: models and trainer hold the context. */
+static void test_context_may_go_first(void **state)
+{
+    tiny t;
+    tiny_open(&t, STILL, "threads=1 seed=1");
+    dd_context_free(t.context);
+    t.context = NULL;
+    OK(tiny_train(&t, NULL, "epochs=1 limit=2", NULL));
+    OK(dd_trainer_step(t.trainer, NULL));
+    tiny_close(&t);
+}
+
 static double norm_after(const char *options, uint64_t *hash)
 {
     tiny t;
@@ -433,6 +445,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overfits_a_few_scenes),
+        cmocka_unit_test(test_context_may_go_first),
         cmocka_unit_test(test_accumulation_is_a_larger_batch),
         cmocka_unit_test(test_evaluation_changes_nothing),
         cmocka_unit_test(test_nonfinite_step_is_refused),
