@@ -15,7 +15,7 @@ enum { CACHE_ENTRIES = 64, PART_SHAPES = 4 };
 typedef struct part_shape {
     int64_t rows, columns, K, lda, ldb, ldc;
     int32_t trans_a, trans_b;
-    int32_t bias; /* 0: none, 1: one per column, 2: one per row */
+    int32_t bias; /* one per column */
     int32_t add;  /* to what is there */
 } part_shape;
 
@@ -84,9 +84,7 @@ static bool describe_part(entry *e, const part_shape *s)
 {
     return describe(&e->a, s->rows, s->K, s->trans_a ? 1 : s->lda, s->trans_a ? s->lda : 1) &&
            describe(&e->b, s->K, s->columns, s->trans_b ? 1 : s->ldb, s->trans_b ? s->ldb : 1) &&
-           describe(&e->c, s->rows, s->columns, s->ldc, 1) &&
-           (s->bias != 1 || describe(&e->bias, 1, s->columns, s->columns, 1)) &&
-           (s->bias != 2 || describe(&e->bias, s->rows, 1, 1, 1));
+           describe(&e->c, s->rows, s->columns, s->ldc, 1) && (!s->bias || describe(&e->bias, 1, s->columns, s->columns, 1));
 }
 
 /* Scratch memory is ours, so that one primitive may run on several threads at once. */
@@ -174,8 +172,8 @@ static part_shape shape_of(const dd_op_matmul *op, const matmul_grid *g, int kin
     s.ldc = op->ldc;
     s.trans_a = op->trans_a != 0;
     s.trans_b = op->trans_b != 0;
-    s.bias = op->bias ? 1 + (op->bias_rows != 0) : 0;
-    s.add = op->beta == 1;
+    s.bias = op->bias && !op->bias_rows;
+    s.add = op->beta == 1 || (op->bias && op->bias_rows);
     return s;
 }
 
@@ -216,18 +214,31 @@ static bool wrap(dnnl_exec_arg_t *arg, int id, const_dnnl_memory_desc_t desc, co
     return dnnl_memory_create(&arg->memory, desc, cache.engine, (void *)(uintptr_t)memory) == dnnl_success;
 }
 
+/* A bias for each row goes into C before the product: oneDNN has only its slow reference kernel for one. */
+static void start_from_row_bias(const dd_op_matmul *op, const matmul_part *p)
+{
+    for (int64_t m = 0; m < p->rows; m++) {
+        float *row = (float *)op->c + part_of_c(op, p) + m * op->ldc;
+        const float add = ((const float *)op->bias)[p->m + m];
+        for (int64_t n = 0; n < p->columns; n++) {
+            row[n] = op->beta == 0 ? add : row[n] + add;
+        }
+    }
+}
+
 static bool run_part(const matmul_job *job, const entry *e, const matmul_part *p, void *scratch)
 {
     const dd_op_matmul *op = job->op;
-    const float *bias = op->bias ? (const float *)op->bias + (op->bias_rows ? p->m : p->n) : NULL;
     dnnl_exec_arg_t arg[5] = {{0, NULL}};
     dnnl_stream_t stream = NULL;
     int count = 3;
     bool good = wrap(&arg[0], DNNL_ARG_SRC, e->a, (const float *)op->a + part_of_a(op, p)) &&
                 wrap(&arg[1], DNNL_ARG_WEIGHTS, e->b, (const float *)op->b + part_of_b(op, p)) &&
                 wrap(&arg[2], DNNL_ARG_DST, e->c, (const float *)op->c + part_of_c(op, p));
-    if (good && bias) {
-        good = wrap(&arg[count++], DNNL_ARG_BIAS, e->bias, bias);
+    if (op->bias && op->bias_rows) {
+        start_from_row_bias(op, p);
+    } else if (good && op->bias) {
+        good = wrap(&arg[count++], DNNL_ARG_BIAS, e->bias, (const float *)op->bias + p->n);
     }
     if (good && e->scratch) {
         good = wrap(&arg[count++], DNNL_ARG_SCRATCHPAD, e->scratch, scratch);
