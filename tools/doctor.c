@@ -23,8 +23,8 @@ const option doctor_options[] = {
     {NULL, NULL, NULL, NULL},
 };
 
-enum { MODULES = 5, MOST_ADVICE = 8 };
-static const char *const modules[MODULES] = {"det", "logits", "features", "prior", "contrastive"};
+enum { MODULES = 6, MOST_ADVICE = 8 };
+static const char *const modules[MODULES] = {"det", "encoder", "logits", "features", "prior", "contrastive"};
 
 typedef struct visit {
     const verb *v;
@@ -201,8 +201,11 @@ static dd_status measure_picture(visit *d, dd_distiller *distiller, const double
 
 static dd_status measure_all(visit *d, dd_distiller *distiller, dd_loader *loader, int32_t pictures)
 {
-    static const double one[MODULES] = {1, 1, 1, 1, 1};
+    double weight[MODULES];
     dd_status status = DD_OK;
+    for (int m = 0; m < MODULES && status == DD_OK; m++) {
+        status = dd_distiller_get_weight(distiller, modules[m], &weight[m]);
+    }
     while (status == DD_OK && d->measured < pictures) {
         int32_t images = 0;
         status = dd_loader_next(loader, &images);
@@ -210,7 +213,7 @@ static dd_status measure_all(visit *d, dd_distiller *distiller, dd_loader *loade
             break;
         }
         status = status ? status : dd_distiller_bind_batch(distiller, loader);
-        status = status ? status : measure_picture(d, distiller, one);
+        status = status ? status : measure_picture(d, distiller, weight);
         d->measured += images;
     }
     clear_progress();

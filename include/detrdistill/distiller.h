@@ -18,7 +18,8 @@ typedef struct dd_distiller dd_distiller;
 
 /* Replaces values[0..count-1] by their mean over all processes of a distributed run (an all-reduce). 0 is good; anything
  * else ends the step with DD_ERR_BACKEND. Called once per step, on the calling thread, with count = 6: matched student queries,
- * objects, student-teacher pairs of one stage, its positive and its negative pairs, matched queries of the prior group. */
+ * objects, student-teacher pairs of one stage, its positive and its negative pairs, matched queries of the prior group; with
+ * encoder.logits count = 7: the encoder's matched proposals are the last. */
 typedef int32_t (*dd_mean_fn)(void *user, double *values, int32_t count);
 
 /* Gets one JSON object per matched pair ("who taught whom"), without a newline. 0 goes on; anything else ends the trace. */
@@ -32,7 +33,7 @@ typedef int32_t (*dd_trace_fn)(void *user, const char *json, int64_t bytes);
  *   feature-mask=sum-max|per-query|none   topk=100 (0: all queries once)   gamma-class=1 gamma-iou=1   psi-raw=0|1
  *   adaptor=auto|always|never   prior=none|init|group|assigned   prior-stage=stage|last
  *   feature-source=auto|neck|encoder   of attached models: which maps are compared (D.5)
- *   weight.det weight.denoising weight.logits weight.features weight.prior weight.contrastive = 1
+ *   weight.det weight.denoising weight.encoder weight.logits weight.features weight.prior weight.contrastive = 1
  *   nonfinite=error|skip|clamp
  * Errors: ARGUMENT, OPTION, LIMIT, NOMEM. */
 DD_API dd_status dd_distiller_create(dd_distiller **distiller, dd_context *context, const char *options);
@@ -49,6 +50,8 @@ DD_API void dd_distiller_free(dd_distiller *distiller);
  *   features.padding.0 .. [B,H,W] u8   1 = padded: weight 0 there (optional)
  *   prior.logits [L,B,N_T,C]  prior.boxes   student decoder fed with the teacher's queries   (+ .grad)
  *   denoising.logits [L,B,Nd,C]  denoising.boxes  denoising.match [L,B,Nd] i32  object or -1 (optional; + .grad)
+ *   encoder.logits [1,B,S,C]  encoder.boxes [1,B,S,4]   all proposals of a two-stage encoder, after the sigmoid (+ .grad)
+ *                             optional; matched with the objects as if all were of class 0, for family=dino with their labels
  *   gt.boxes [G,4]  gt.labels [G]  gt.offsets [B+1]  gt.crowd [G] (optional)  image.sizes [B,2] (W,H) in pixels
  *   adaptor.N.weight [d_T,d_S]  adaptor.N.bias [d_T]                         (+ .grad) instead of the distiller's own
  *   contrastive.student|teacher.{w1,b1,w2,b2,bn_weight,bn_bias,w3,b3}        (+ .grad) instead of the distiller's own
@@ -63,8 +66,8 @@ DD_API dd_status dd_distiller_bind(dd_distiller *distiller, const char *name, co
  * FORKED. */
 DD_API dd_status dd_distiller_step(dd_distiller *distiller, double *total);
 
-/* Terms of the last step, without the outer weights: "loss.total" (with weights), "loss.det", "loss.denoising", "loss.logits",
- * "loss.features", "loss.prior", "loss.contrastive", and their parts, e.g. "loss.logits.stage5.giou",
+/* Terms of the last step, without the outer weights: "loss.total" (with weights), "loss.det", "loss.denoising", "loss.encoder",
+ * "loss.logits", "loss.features", "loss.prior", "loss.contrastive", and their parts, e.g. "loss.logits.stage5.giou",
  * "loss.features.level2", "loss.prior.stage0.class". Names are borrowed: they live until the next step or free.
  * Errors: ARGUMENT, STATE (no step yet), NOT_FOUND. */
 DD_API dd_status dd_distiller_term_count(const dd_distiller *distiller, int32_t *count);
@@ -73,6 +76,7 @@ DD_API dd_status dd_distiller_term_get(const dd_distiller *distiller, const char
 
 /* A result of the last step as a read-only host tensor, borrowed until the next step or free:
  *   match.det [L_S,B,N_S] i32  match.teacher [L_T,B,N_T]  match.prior [L_S,B,N_T]      object of each query (as in gt.*), or -1
+ *   match.encoder [1,B,S] i32  cost.encoder [1,B] f64  terms.encoder [1,3] f64   the same of the encoder's proposals
  *   pairs.logits [n,2] i32 (student stage, teacher stage)   match.logits [n,B,N_S] i32 teacher query, or -1
  *   kind.logits [n,B,N_S] i32  0 unmatched, 1 joint or positive, 2 negative
  *   cost.det [L_S,B] f64  cost.teacher  cost.prior  cost.logits [n,B]
@@ -82,9 +86,9 @@ DD_API dd_status dd_distiller_term_get(const dd_distiller *distiller, const char
  * Errors: ARGUMENT, STATE (no step yet), NOT_FOUND (no such result, or its module is off), NOMEM, BACKEND. */
 DD_API dd_status dd_distiller_result(dd_distiller *distiller, const char *name, dd_tensor *view);
 
-/* Outer weight of a module: "det", "denoising", "logits" (lambda 1), "features" (lambda 2), "prior" (lambda 3), "contrastive".
- * Finite, >= 0. With weight 0 the terms are still computed; their gradient is zero. Errors: ARGUMENT, NOT_FOUND (no such
- * module). */
+/* Outer weight of a module: "det", "denoising", "encoder", "logits" (lambda 1), "features" (lambda 2), "prior" (lambda 3),
+ * "contrastive". Finite, >= 0. With weight 0 the terms are still computed; their gradient is zero. Errors: ARGUMENT, NOT_FOUND
+ * (no such module). */
 DD_API dd_status dd_distiller_set_weight(dd_distiller *distiller, const char *module, double weight);
 DD_API dd_status dd_distiller_get_weight(const dd_distiller *distiller, const char *module, double *weight);
 

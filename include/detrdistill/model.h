@@ -103,8 +103,8 @@ DD_API dd_status dd_model_detections(dd_model *model, int32_t image, int32_t wid
                                      const double **scores, const int32_t **queries);
 /* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
  * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d], "reference" [B,N,2 or 4],
- * "refined.0"..; two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.top" int32
- * [B,N]. Errors: ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
+ * "refined.0"..; two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after
+ * it), "proposal.top" int32 [B,N]. Errors: ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
 DD_API dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
 /* Memory for the gradient of such a tensor, zero at first, in the same shape and strides: the caller fills it before
  * dd_model_backward. Errors: as dd_model_tensor; STATE (the model was loaded with gradients=0, or went backward already). */

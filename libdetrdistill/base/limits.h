@@ -8,7 +8,8 @@
 #define DDI_MAX_ELEMENTS ((int64_t)1 << 40)
 #define DDI_MAX_BYTES ((int64_t)1 << 42)
 #define DDI_MAX_QUERIES 16384
-#define DDI_MAX_BOXES 16384 /* of one image */
+#define DDI_MAX_PROPOSALS 1048576 /* of an encoder, for each image */
+#define DDI_MAX_BOXES 16384       /* of one image */
 #define DDI_MAX_CLASSES 65536
 #define DDI_MAX_STAGES 64
 #define DDI_MAX_IMAGES 65536 /* of one batch */

@@ -86,6 +86,18 @@ static dd_status bind_value(dd_distiller *d, int32_t input, ddi_value *v)
     return DD_OK;
 }
 
+/* The encoder's proposals as one stage. */
+static dd_status bind_proposals(dd_distiller *d, int32_t input, ddi_value *v)
+{
+    ddi_input *in[2] = {&d->input[input], &d->input[IN_GRADIENTS + input]};
+    DDI_TRY(bind_value(d, input, v));
+    const int64_t shape[4] = {1, v->shape[0], v->shape[1], v->shape[2]};
+    for (int32_t i = 0; i < 2; i++)
+        DDI_TRY(dd_tensor_init(&in[i]->tensor, in[i]->tensor.data, in[i]->tensor.dtype, 4, shape, NULL,
+                               in[i]->tensor.device_type, in[i]->tensor.device_index, 0));
+    return DD_OK;
+}
+
 static dd_status bind_maps(dd_distiller *d)
 {
     const ddi_attachment *a = d->attached;
@@ -131,6 +143,10 @@ static dd_status bind_tensors(dd_distiller *d)
     if (s->group_logits) {
         DDI_TRY(bind_value(d, IN_PRIOR_LOGITS, s->group_logits));
         DDI_TRY(bind_value(d, IN_PRIOR_BOXES, s->group_boxes));
+    }
+    if (s->proposals && d->settings.det) {
+        DDI_TRY(bind_proposals(d, IN_ENCODER_LOGITS, s->proposal_logits));
+        DDI_TRY(bind_proposals(d, IN_ENCODER_BOXES, s->proposal_boxes));
     }
     if (!a->teacher)
         return DD_OK;

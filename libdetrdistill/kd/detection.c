@@ -19,7 +19,7 @@ dd_status ddi_object_loss(dd_distiller *d, ddi_module module, const ddi_predicti
                            .boxes = p->boxes,
                            .match = match,
                            .gt_boxes = d->objects.d_boxes,
-                           .gt_labels = d->objects.d_labels,
+                           .gt_labels = ddi_labels_of(d, module),
                            .gt_offsets = d->objects.d_offsets,
                            .sizes = d->objects.d_sizes,
                            .image_use = ddi_image_use(d),

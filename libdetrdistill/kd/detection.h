@@ -9,4 +9,7 @@
 dd_status ddi_object_loss(dd_distiller *distiller, ddi_module module, const ddi_predictions *predictions, const int32_t *match,
                           double normaliser, int32_t logits, int32_t boxes);
 
+/* encoder.c: on the device, the class of each object as a module sees it. */
+const int32_t *ddi_labels_of(const dd_distiller *distiller, ddi_module module);
+
 #endif

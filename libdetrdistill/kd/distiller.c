@@ -39,12 +39,12 @@ void ddi_distiller_free(dd_distiller *d)
     ddi_attachment_free(d);
     ddi_inputs_free(x, d->input, IN_COUNT);
     ddi_objects_free(x, &d->objects);
-    ddi_matching *const matchings[] = {&d->det_match, &d->teacher_match, &d->prior_match, &d->kd_match};
-    for (int32_t i = 0; i < 4; i++)
+    ddi_matching *const matchings[] = {&d->det_match, &d->teacher_match, &d->prior_match, &d->kd_match, &d->encoder_match};
+    for (size_t i = 0; i < sizeof matchings / sizeof matchings[0]; i++)
         ddi_matching_free(x, matchings[i]);
-    ddi_buffer *const single[] = {&d->quality_index,      &d->quality,       &d->fixed_match,
-                                  &d->fixed_match_device, &d->prior_targets, &d->pairs.host,
-                                  &d->pairs.device,       &d->scan.device,   &d->scan.host};
+    ddi_buffer *const single[] = {&d->quality_index, &d->quality,     &d->fixed_match, &d->fixed_match_device,
+                                  &d->prior_targets, &d->first_class, &d->pairs.host,  &d->pairs.device,
+                                  &d->scan.device,   &d->scan.host};
     for (size_t i = 0; i < sizeof single / sizeof single[0]; i++)
         ddi_buffer_free(x, single[i]);
     free_buffers(x, d->targets.memory, 3);
@@ -84,6 +84,7 @@ static void choose_modules(dd_distiller *d)
     const ddi_distiller_settings *s = &d->settings;
     d->active[DDI_DET] = s->det;
     d->active[DDI_DENOISING] = d->input[IN_DENOISING_LOGITS].bound || d->input[IN_DENOISING_BOXES].bound;
+    d->active[DDI_ENCODER] = d->input[IN_ENCODER_LOGITS].bound || d->input[IN_ENCODER_BOXES].bound;
     d->active[DDI_LOGITS] = s->logits;
     d->active[DDI_FEATURES] = s->mask != DDI_MASK_NONE;
     d->active[DDI_PRIOR] = s->prior == DDI_PRIOR_GROUP || s->prior == DDI_PRIOR_ASSIGNED;
@@ -116,6 +117,9 @@ static dd_status take_predictions(dd_distiller *d)
     if (d->active[DDI_DENOISING])
         DDI_TRY(ddi_predictions_take(x, &d->denoising, &in[IN_DENOISING_LOGITS], &in[IN_DENOISING_BOXES], d->dtype, d->images,
                                      classes));
+    if (d->active[DDI_ENCODER])
+        DDI_TRY(ddi_proposals_take(x, &d->encoder, &in[IN_ENCODER_LOGITS], &in[IN_ENCODER_BOXES], d->dtype, d->images,
+                                   ddi_family[d->settings.family].first_class ? -1 : classes));
     return DD_OK;
 }
 
@@ -153,7 +157,8 @@ static dd_status take_objects(dd_distiller *d)
 {
     ddi_input *in = d->input;
     bool pixels = ddi_family[d->settings.family].giou_pixels;
-    bool based = d->active[DDI_DET] || d->active[DDI_PRIOR] || d->active[DDI_DENOISING] || ddi_needs_teacher_match(d);
+    bool based = d->active[DDI_DET] || d->active[DDI_PRIOR] || d->active[DDI_DENOISING] || d->active[DDI_ENCODER] ||
+                 ddi_needs_teacher_match(d);
     const ddi_objects_inputs batch = {.boxes = &in[IN_GT_BOXES],
                                       .labels = &in[IN_GT_LABELS],
                                       .offsets = &in[IN_GT_OFFSETS],
@@ -168,9 +173,9 @@ static dd_status take_objects(dd_distiller *d)
 /* Looks for NaN in all that was taken; replaces or leaves out as asked. */
 static dd_status check_finite(dd_distiller *d)
 {
-    static const int32_t with_queries[] = {IN_STUDENT_LOGITS,  IN_STUDENT_BOXES,  IN_TEACHER_LOGITS,   IN_TEACHER_BOXES,
-                                           IN_PRIOR_LOGITS,    IN_PRIOR_BOXES,    IN_DENOISING_LOGITS, IN_DENOISING_BOXES,
-                                           IN_STUDENT_QUERIES, IN_TEACHER_QUERIES};
+    static const int32_t with_queries[] = {IN_STUDENT_LOGITS, IN_STUDENT_BOXES, IN_TEACHER_LOGITS,   IN_TEACHER_BOXES,
+                                           IN_PRIOR_LOGITS,   IN_PRIOR_BOXES,   IN_DENOISING_LOGITS, IN_DENOISING_BOXES,
+                                           IN_ENCODER_LOGITS, IN_ENCODER_BOXES, IN_STUDENT_QUERIES,  IN_TEACHER_QUERIES};
     const bool taken[] = {true,
                           true,
                           needs_teacher(d),
@@ -179,6 +184,8 @@ static dd_status check_finite(dd_distiller *d)
                           d->active[DDI_PRIOR],
                           d->active[DDI_DENOISING],
                           d->active[DDI_DENOISING],
+                          d->active[DDI_ENCODER],
+                          d->active[DDI_ENCODER],
                           d->active[DDI_CONTRASTIVE],
                           d->active[DDI_CONTRASTIVE] || d->active[DDI_FEATURES]};
     bool replaced[DDI_MAX_SCANS] = {false};
@@ -208,10 +215,11 @@ static dd_status check_finite(dd_distiller *d)
 /* Replaced numbers lie in other memory than before. */
 static void refresh_predictions(dd_distiller *d)
 {
-    ddi_predictions *const p[] = {&d->student, &d->teacher, &d->prior, &d->denoising};
-    static const int32_t logits[] = {IN_STUDENT_LOGITS, IN_TEACHER_LOGITS, IN_PRIOR_LOGITS, IN_DENOISING_LOGITS};
-    static const int32_t boxes[] = {IN_STUDENT_BOXES, IN_TEACHER_BOXES, IN_PRIOR_BOXES, IN_DENOISING_BOXES};
-    for (int32_t i = 0; i < 4; i++) {
+    ddi_predictions *const p[] = {&d->student, &d->teacher, &d->prior, &d->denoising, &d->encoder};
+    static const int32_t logits[] = {IN_STUDENT_LOGITS, IN_TEACHER_LOGITS, IN_PRIOR_LOGITS, IN_DENOISING_LOGITS,
+                                     IN_ENCODER_LOGITS};
+    static const int32_t boxes[] = {IN_STUDENT_BOXES, IN_TEACHER_BOXES, IN_PRIOR_BOXES, IN_DENOISING_BOXES, IN_ENCODER_BOXES};
+    for (size_t i = 0; i < sizeof p / sizeof p[0]; i++) {
         p[i]->logits = d->input[logits[i]].data;
         p[i]->boxes = d->input[boxes[i]].data;
     }
@@ -245,6 +253,8 @@ static dd_status match_all(dd_distiller *d)
     const ddi_match_weights objects = {DDI_WEIGHT_CLASS_COST, DDI_WEIGHT_L1, DDI_WEIGHT_GIOU};
     const ddi_match_weights queries = {1, DDI_WEIGHT_L1, DDI_WEIGHT_GIOU};
     bool group = d->active[DDI_PRIOR] && d->settings.prior == DDI_PRIOR_GROUP, teacher = ddi_needs_teacher_match(d);
+    if (d->active[DDI_ENCODER])
+        DDI_TRY(ddi_encoder_match(d));
     if (d->active[DDI_DET])
         DDI_TRY(ddi_match_objects(x, d->dtype, v, objects, &d->student, &d->objects, &d->det_match));
     if (teacher)
@@ -257,6 +267,8 @@ static dd_status match_all(dd_distiller *d)
                                   d->settings.split ? d->teacher_match.match : NULL, &d->kd_match));
         DDI_TRY(ddi_matching_fetch(x, &d->kd_match, &d->objects, policy));
     }
+    if (d->active[DDI_ENCODER])
+        DDI_TRY(ddi_matching_fetch(x, &d->encoder_match, &d->objects, policy));
     if (d->active[DDI_DET])
         DDI_TRY(ddi_matching_fetch(x, &d->det_match, &d->objects, policy));
     if (teacher)
@@ -278,6 +290,8 @@ static void count_locally(dd_distiller *d)
     d->norm[NORM_OBJECTS] = d->objects.count;
     if (d->active[DDI_PRIOR])
         d->norm[NORM_PRIOR_POSITIVES] = (double)ddi_objects_pairs(&d->objects, d->prior.queries);
+    if (d->active[DDI_ENCODER])
+        d->norm[NORM_ENCODER_POSITIVES] = (double)ddi_objects_pairs(&d->objects, d->encoder.queries);
     for (int32_t b = 0; b < d->images && d->active[DDI_LOGITS]; b++) {
         if (!d->objects.image_use[b])
             continue;
@@ -293,7 +307,7 @@ static void count_locally(dd_distiller *d)
 static dd_status set_normalisers(dd_distiller *d)
 {
     count_locally(d);
-    if (d->mean && d->mean(d->mean_user, d->norm, NORM_COUNT) != 0)
+    if (d->mean && d->mean(d->mean_user, d->norm, d->active[DDI_ENCODER] ? NORM_COUNT : NORM_COUNT - 1) != 0)
         return ddi_fail(DD_ERR_BACKEND, "mean", "the mean callback reported a failure");
     for (int32_t i = 0; i < NORM_COUNT; i++) {
         if (!isfinite(d->norm[i]) || d->norm[i] < 0)
@@ -307,8 +321,9 @@ static dd_status set_normalisers(dd_distiller *d)
 static dd_status compute_modules(dd_distiller *d)
 {
     static dd_status (*const module[DDI_MODULES])(dd_distiller *) = {
-        [DDI_DET] = ddi_detection_loss,    [DDI_DENOISING] = ddi_denoising_loss, [DDI_LOGITS] = ddi_logits_loss,
-        [DDI_FEATURES] = ddi_feature_loss, [DDI_PRIOR] = ddi_prior_loss,         [DDI_CONTRASTIVE] = ddi_contrastive_loss,
+        [DDI_DET] = ddi_detection_loss,           [DDI_DENOISING] = ddi_denoising_loss, [DDI_LOGITS] = ddi_logits_loss,
+        [DDI_ENCODER] = ddi_encoder_loss,         [DDI_FEATURES] = ddi_feature_loss,    [DDI_PRIOR] = ddi_prior_loss,
+        [DDI_CONTRASTIVE] = ddi_contrastive_loss,
     };
     for (int32_t i = 0; i < DDI_MODULES; i++)
         if (d->active[i])

@@ -14,7 +14,16 @@ typedef enum { DDI_SOURCE_AUTO, DDI_SOURCE_NECK, DDI_SOURCE_ENCODER } ddi_featur
 typedef enum { DDI_ADAPTOR_AUTO, DDI_ADAPTOR_ALWAYS, DDI_ADAPTOR_NEVER } ddi_adaptor_mode;
 
 /* Modules of the total loss (D.1), in the order of their sum. */
-typedef enum { DDI_DET, DDI_DENOISING, DDI_LOGITS, DDI_FEATURES, DDI_PRIOR, DDI_CONTRASTIVE, DDI_MODULES } ddi_module;
+typedef enum {
+    DDI_DET,
+    DDI_DENOISING,
+    DDI_ENCODER,
+    DDI_LOGITS,
+    DDI_FEATURES,
+    DDI_PRIOR,
+    DDI_CONTRASTIVE,
+    DDI_MODULES
+} ddi_module;
 
 typedef struct ddi_distiller_settings {
     int32_t profile, family, det, logits, split, stage, contrastive, mask, psi_raw, source, adaptor, prior, prior_last,
@@ -38,6 +47,8 @@ enum {
     IN_PRIOR_BOXES,
     IN_DENOISING_LOGITS,
     IN_DENOISING_BOXES,
+    IN_ENCODER_LOGITS,
+    IN_ENCODER_BOXES,
     IN_STUDENT_FEATURES,
     IN_ADAPTOR_WEIGHT = IN_STUDENT_FEATURES + DDI_MAX_LEVELS,
     IN_ADAPTOR_BIAS = IN_ADAPTOR_WEIGHT + DDI_MAX_LEVELS,
@@ -90,14 +101,15 @@ typedef enum {
     NORM_PAIRS,          /* student-teacher pairs of one stage */
     NORM_PAIRS_POSITIVE, /* .. with a positive teacher query, with split=1 */
     NORM_PAIRS_NEGATIVE,
-    NORM_PRIOR_POSITIVES, /* matched queries of the prior group */
+    NORM_PRIOR_POSITIVES,   /* matched queries of the prior group */
+    NORM_ENCODER_POSITIVES, /* matched proposals of the encoder; the last, and told only where there are any */
     NORM_COUNT
 } ddi_norm;
 
 enum { CONTRASTIVE_BUFFERS = 34, RESULTS = 16 + DDI_MAX_LEVELS };
 
-/* Total, modules, five parts of six modules at most for each stage, levels. */
-enum { DDI_MAX_TERMS = 1 + DDI_MODULES + DDI_MAX_STAGES * (3 + 3 + 5 + 3 + 1) + DDI_MAX_LEVELS };
+/* Total, modules, five parts of six modules at most for each stage, three of the encoder, levels. */
+enum { DDI_MAX_TERMS = 1 + DDI_MODULES + DDI_MAX_STAGES * (3 + 3 + 5 + 3 + 1) + 3 + DDI_MAX_LEVELS };
 
 typedef struct ddi_attachment ddi_attachment; /* attach.h */
 
@@ -119,16 +131,17 @@ struct dd_distiller {
     bool replaced[IN_COUNT];                      /* the input had non-finite numbers, which were replaced */
     bool written[IN_COUNT];                       /* the gradient has been written in this step: add to it */
     double norm[NORM_COUNT], local_pairs, groups; /* groups: of the denoising block */
-    ddi_predictions student, teacher, prior, denoising;
+    ddi_predictions student, teacher, prior, denoising, encoder;
     ddi_objects objects;
     ddi_targets targets;
     ddi_stage_pairs pairs;
-    ddi_matching det_match, teacher_match, prior_match, kd_match;
+    ddi_matching det_match, teacher_match, prior_match, kd_match, encoder_match;
     ddi_finite_scan scan;
     ddi_level level[DDI_MAX_LEVELS];
     ddi_buffer quality_index, quality;          /* [L_T,B,K] */
     ddi_buffer fixed_match, fixed_match_device; /* matches that are not searched: denoising slots */
     ddi_buffer prior_targets;                   /* teacher matches arranged by student stage */
+    ddi_buffer first_class;                     /* device: zeros, the encoder's labels */
     ddi_buffer contrastive[CONTRASTIVE_BUFFERS];
     ddi_buffer terms[DDI_MODULES];      /* device: what the loss operators write */
     ddi_buffer host_terms[DDI_MODULES]; /* host: [stages or pairs][parts], summed over images */
@@ -176,6 +189,8 @@ dd_status ddi_logits_loss(dd_distiller *distiller);      /* logits.c: A.4, A.6 *
 dd_status ddi_feature_loss(dd_distiller *distiller);     /* features.c: B.2 to B.5 */
 dd_status ddi_contrastive_loss(dd_distiller *distiller); /* contrastive.c: A.9 */
 dd_status ddi_denoising_match(dd_distiller *distiller);  /* detection.c: checks and uploads the fixed matches */
+dd_status ddi_encoder_match(dd_distiller *distiller);    /* encoder.c: detectors 2.3 */
+dd_status ddi_encoder_loss(dd_distiller *distiller);
 /* prior.c: the teacher stage whose assignment supervises the prior group at student stage s. */
 int32_t ddi_prior_teacher_stage(const dd_distiller *distiller, int32_t s);
 /* features.c: checks shapes; readies the maps. */

@@ -41,6 +41,8 @@ void ddi_distiller_name_inputs(dd_distiller *d)
         {IN_PRIOR_BOXES, "prior.boxes", DDI_REALS, 4, false},
         {IN_DENOISING_LOGITS, "denoising.logits", DDI_REALS, 4, false},
         {IN_DENOISING_BOXES, "denoising.boxes", DDI_REALS, 4, false},
+        {IN_ENCODER_LOGITS, "encoder.logits", DDI_REALS, 4, false},
+        {IN_ENCODER_BOXES, "encoder.boxes", DDI_REALS, 4, false},
         {IN_TEACHER_LOGITS, "teacher.logits", DDI_REALS, 4, false},
         {IN_TEACHER_BOXES, "teacher.boxes", DDI_REALS, 4, false},
         {IN_TEACHER_QUERIES, "teacher.queries", DDI_REALS, 4, false},

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-const char *const ddi_module_names[DDI_MODULES] = {"det", "denoising", "logits", "features", "prior", "contrastive"};
+const char *const ddi_module_names[DDI_MODULES] = {"det", "denoising", "encoder", "logits", "features", "prior", "contrastive"};
 
 #define FIELD(name) offsetof(ddi_distiller_settings, name)
 #define WEIGHT(module) (offsetof(ddi_distiller_settings, weight) + sizeof(double) * (module))
@@ -37,6 +37,7 @@ static const ddi_option option[] = {
      "groups in denoising.*; 0: slots / (2 * objects of the fullest image)"},
     {"weight.det", DDI_REAL, WEIGHT(DDI_DET), 0, 1e9, "1", NULL, "outer weight"},
     {"weight.denoising", DDI_REAL, WEIGHT(DDI_DENOISING), 0, 1e9, "1", NULL, "outer weight"},
+    {"weight.encoder", DDI_REAL, WEIGHT(DDI_ENCODER), 0, 1e9, "1", NULL, "outer weight, proposals of a two-stage encoder"},
     {"weight.logits", DDI_REAL, WEIGHT(DDI_LOGITS), 0, 1e9, "1", NULL, "outer weight, lambda 1"},
     {"weight.features", DDI_REAL, WEIGHT(DDI_FEATURES), 0, 1e9, "1", NULL, "outer weight, lambda 2"},
     {"weight.prior", DDI_REAL, WEIGHT(DDI_PRIOR), 0, 1e9, "1", NULL, "outer weight, lambda 3"},

@@ -134,6 +134,8 @@ dd_status ddi_result_get(dd_distiller *d, const char *name, dd_tensor *view)
         return group ? match_result(d, 2, &d->prior_match, true, name, view) : assigned_result(d, 2, name, view);
     if (strcmp(name, "match.logits") == 0)
         return match_result(d, 3, &d->kd_match, d->active[DDI_LOGITS], name, view);
+    if (strcmp(name, "match.encoder") == 0)
+        return match_result(d, 7, &d->encoder_match, d->active[DDI_ENCODER], name, view);
     if (strcmp(name, "kind.logits") == 0)
         return kind_result(d, 4, name, view);
     if (strcmp(name, "pairs.logits") == 0 && d->active[DDI_LOGITS]) {
@@ -148,6 +150,8 @@ dd_status ddi_result_get(dd_distiller *d, const char *name, dd_tensor *view)
         return cost_result(&d->prior_match, group, name, view);
     if (strcmp(name, "cost.logits") == 0)
         return cost_result(&d->kd_match, d->active[DDI_LOGITS], name, view);
+    if (strcmp(name, "cost.encoder") == 0)
+        return cost_result(&d->encoder_match, d->active[DDI_ENCODER], name, view);
     if (strcmp(name, "features.index") == 0)
         return device_result(d, 5, d->quality_index.data, DD_I32, entries, name, view);
     if (strcmp(name, "features.quality") == 0)

@@ -18,6 +18,8 @@ int32_t ddi_term_rows(const dd_distiller *d, ddi_module module)
         return d->teacher.stages;
     case DDI_PRIOR:
         return d->prior.stages;
+    case DDI_ENCODER:
+        return 1;
     case DDI_DENOISING:
         return d->denoising.stages;
     default:
@@ -124,15 +126,23 @@ static double stage_sum(const dd_distiller *d, ddi_module m, int32_t stage, int3
     return sum;
 }
 
+static const char *const part[] = {"class", "l1", "giou", "l1_negative", "giou_negative"};
+
 static void name_stages(dd_distiller *d, ddi_module m)
 {
-    static const char *const part[] = {"class", "l1", "giou", "l1_negative", "giou_negative"};
     for (int32_t s = 0; s < d->student.stages; s++) {
         if (m == DDI_CONTRASTIVE)
             add_term(d, stage_sum(d, m, s, 0), "loss.%s.stage%d", ddi_module_names[m], s);
         for (int32_t k = 0; k < ddi_term_parts(d, m) && m != DDI_CONTRASTIVE; k++)
             add_term(d, stage_sum(d, m, s, k), "loss.%s.stage%d.%s", ddi_module_names[m], s, part[k]);
     }
+}
+
+static void name_encoder(dd_distiller *d)
+{
+    const double *value = d->host_terms[DDI_ENCODER].data;
+    for (int32_t k = 0; k < 3; k++)
+        add_term(d, value[k], "loss.encoder.%s", part[k]);
 }
 
 static void name_levels(dd_distiller *d)
@@ -156,6 +166,8 @@ void ddi_terms_name(dd_distiller *d)
     for (int32_t m = 0; m < DDI_MODULES; m++) {
         if (d->active[m] && m == DDI_FEATURES)
             name_levels(d);
+        else if (d->active[m] && m == DDI_ENCODER)
+            name_encoder(d);
         else if (d->active[m])
             name_stages(d, (ddi_module)m);
     }

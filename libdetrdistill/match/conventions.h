@@ -16,14 +16,15 @@ typedef struct ddi_conventions {
     double giou_eps;       /* guard of the two divisions */
     double class_weight;   /* of the focal loss */
     double normaliser_eps; /* added to the normaliser */
+    int32_t first_class;   /* proposals of an encoder are matched with all objects as class 0 (detectors 2.3, 5) */
 } ddi_conventions;
 
 /* Indexed by the choice of DDI_FAMILIES. */
 static const ddi_conventions ddi_family[] = {
-    {0, 1, 0, 1e-12, 1e-6, 2, 1.1920929e-7}, /* deformable-detr */
-    {0, 0, 1, 1e-8, 1e-12, 2, 0},            /* conditional-detr */
-    {1, 1, 0, 1e-12, 1e-6, 2, 0},            /* adamixer */
-    {0, 0, 1, 1e-8, 1e-12, 1, 0},            /* dino */
+    {0, 1, 0, 1e-12, 1e-6, 2, 1.1920929e-7, 1}, /* deformable-detr */
+    {0, 0, 1, 1e-8, 1e-12, 2, 0, 1},            /* conditional-detr */
+    {1, 1, 0, 1e-12, 1e-6, 2, 0, 1},            /* adamixer */
+    {0, 0, 1, 1e-8, 1e-12, 1, 0, 0},            /* dino */
 };
 
 /* Guard of pixel GIoU in the distillation terms (section 1, primitive 4). */

@@ -7,14 +7,13 @@
 #include <math.h>
 #include <string.h>
 
-static dd_status check_sizes(const ddi_input *logits)
+static dd_status check_sizes(const ddi_input *logits, int64_t queries)
 {
     const int64_t *n = logits->tensor.shape;
-    static const struct {
+    const struct {
         const char *what;
         int64_t limit;
-    } limits[4] = {
-        {"stages", DDI_MAX_STAGES}, {"images", DDI_MAX_IMAGES}, {"queries", DDI_MAX_QUERIES}, {"classes", DDI_MAX_CLASSES}};
+    } limits[4] = {{"stages", DDI_MAX_STAGES}, {"images", DDI_MAX_IMAGES}, {"queries", queries}, {"classes", DDI_MAX_CLASSES}};
     for (int32_t i = 0; i < 4; i++) {
         if (n[i] < 1)
             return ddi_fail(DD_ERR_SHAPE, logits->name, "%s has no %s", logits->name, limits[i].what);
@@ -25,11 +24,9 @@ static dd_status check_sizes(const ddi_input *logits)
     return DD_OK;
 }
 
-dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype,
-                               int64_t images, int64_t classes)
+/* Shapes are checked but for the boxes'. */
+static dd_status take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype)
 {
-    DDI_TRY(ddi_input_expect(logits, 4, (int64_t[]){-1, images, -1, classes}));
-    DDI_TRY(check_sizes(logits));
     const int64_t *n = logits->tensor.shape;
     DDI_TRY(ddi_input_expect(boxes, 4, (int64_t[]){n[0], n[1], n[2], 4}));
     DDI_TRY(ddi_input_stage(x, logits, dtype, false));
@@ -41,6 +38,22 @@ dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logit
                            .classes = (int32_t)n[3],
                            .name = logits->name};
     return DD_OK;
+}
+
+dd_status ddi_predictions_take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype,
+                               int64_t images, int64_t classes)
+{
+    DDI_TRY(ddi_input_expect(logits, 4, (int64_t[]){-1, images, -1, classes}));
+    DDI_TRY(check_sizes(logits, DDI_MAX_QUERIES));
+    return take(x, p, logits, boxes, dtype);
+}
+
+dd_status ddi_proposals_take(ddi_exec *x, ddi_predictions *p, ddi_input *logits, ddi_input *boxes, int32_t dtype,
+                             int64_t images, int64_t classes)
+{
+    DDI_TRY(ddi_input_expect(logits, 4, (int64_t[]){1, images, -1, classes}));
+    DDI_TRY(check_sizes(logits, DDI_MAX_PROPOSALS));
+    return take(x, p, logits, boxes, dtype);
 }
 
 /* Results of a matching lie in one piece: totals, bad flag, match, kind. */

@@ -18,6 +18,10 @@ typedef struct ddi_predictions {
 dd_status ddi_predictions_take(ddi_exec *exec, ddi_predictions *predictions, ddi_input *logits, ddi_input *boxes, int32_t dtype,
                                int64_t images, int64_t classes);
 
+/* The same for the tokens of an encoder: one stage, and more of them than queries may be. */
+dd_status ddi_proposals_take(ddi_exec *exec, ddi_predictions *predictions, ddi_input *logits, ddi_input *boxes, int32_t dtype,
+                             int64_t images, int64_t classes);
+
 /* Teacher targets (A.2). */
 typedef struct ddi_targets {
     void *prob, *xyxy, *cxcywh;

@@ -308,6 +308,7 @@ static ddi_query_values token_queries(ddi_tape *t, const ddi_deformable *m, cons
     t->part = DDI_PART_HEADS;
     out->proposal_logits = ddi_run_dense(t, class_head_of(m, head), memory);
     out->proposals = ddi_plus(t, ddi_run_box_head(t, box_head_of(m, head), memory), box);
+    out->proposal_boxes = ddi_sigmoid(t, out->proposals);
     t->part = DDI_PART_DECODER;
     out->top = ddi_top_rows(t, out->proposal_logits, c->queries);
     ddi_query_values q;

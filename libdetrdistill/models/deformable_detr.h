@@ -67,6 +67,7 @@ typedef struct ddi_detections {
     ddi_value *logits, *boxes;                    /* [L,B,N,K], [L,B,N,4] */
     ddi_value *ratio;                             /* [B,levels,2]; NULL: nothing is padded */
     ddi_value *proposal_logits, *proposals, *top; /* [B,S,K], [B,S,4] before the sigmoid, int32 [B,N] */
+    ddi_value *proposal_boxes;                    /* [B,S,4] after it */
     ddi_query_values queries;                     /* what the decoder started from */
     ddi_value *group_logits, *group_boxes;        /* [L,B,Ng,K], [L,B,Ng,4] of the second group; NULL: none ran */
 } ddi_detections;

@@ -419,9 +419,14 @@ static ddi_value *plain_value(const ddi_detections *o, const ddi_deformable_conf
     const struct {
         const char *name;
         ddi_value *value;
-    } known[] = {{"logits", o->logits},           {"boxes", o->boxes},  {"encoder", o->encoder},
-                 {"reference", o->reference},     {"ratios", o->ratio}, {"proposal.logits", o->proposal_logits},
-                 {"proposal.boxes", o->proposals}};
+    } known[] = {{"logits", o->logits},
+                 {"boxes", o->boxes},
+                 {"encoder", o->encoder},
+                 {"reference", o->reference},
+                 {"ratios", o->ratio},
+                 {"proposal.logits", o->proposal_logits},
+                 {"proposal.boxes", o->proposals},
+                 {"proposal.sigmoid", o->proposal_boxes}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(name, known[i].name) == 0) {
             return known[i].value;

@@ -55,9 +55,9 @@ static bool has_term(const setup *s, const char *name)
 
 static uint64_t hash_matchings(dd_distiller *d)
 {
-    static const char *const names[] = {"match.det", "match.prior", "match.logits"};
+    static const char *const names[] = {"match.det", "match.prior", "match.logits", "match.encoder"};
     uint64_t hash = 1;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         dd_tensor view;
         if (dd_distiller_result(d, names[i], &view) == DD_OK) {
             hash = hash_bytes(hash, view.data, (size_t)tensor_elements(&view) * 4);
@@ -188,6 +188,14 @@ static void derivative_of_refined_boxes(void **state)
     check_differences(TINY_STUDENT "dtype=f64 refine=1", TINY_TEACHER "dtype=f64 refine=1 two-stage=1", "", last);
 }
 
+/* Of the encoder's proposals alone: back through encoder, neck and backbone. */
+static void derivative_of_proposals(void **state)
+{
+    static const char *const words[2] = {"enc", "embed.2"};
+    check_differences(TINY_STUDENT "dtype=f64 refine=1 two-stage=1", TINY_TEACHER "dtype=f64",
+                      "weight.det=0 weight.encoder=1.5 logits=0 feature-mask=none prior=none", words);
+}
+
 /* ---- What a step does */
 
 static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
@@ -227,6 +235,34 @@ static void without_a_teacher(void **state)
     assert_true(total == 2 * term(&s, "loss.det") && total > 0);
     assert_true(!has_term(&s, "loss.logits") && !has_term(&s, "loss.features") && !has_term(&s, "loss.prior") &&
                 !has_term(&s, "loss.contrastive"));
+    tear_down(&s);
+}
+
+/* The same proposals, bound by a host, give the same terms and gradients; det=0 turns both losses off. */
+static void proposals_are_matched_with_objects(void **state)
+{
+    for (int i = 0; i < 2; i++) {
+        setup s;
+        dd_tensor match;
+        double total;
+        set_up(&s, devices[i], TINY_STUDENT "refine=1 two-stage=1", NULL, "weight.encoder=0.5");
+        GOOD(dd_distiller_step(s.distiller, &total));
+        assert_true(fabs(total - term(&s, "loss.det") - 0.5 * term(&s, "loss.encoder")) <= 1e-12 * total);
+        assert_true(term(&s, "loss.encoder.class") > 0 && term(&s, "loss.encoder.l1") > 0 && term(&s, "loss.encoder.giou") > 0);
+        GOOD(dd_distiller_result(s.distiller, "match.encoder", &match));
+        int32_t tokens[PICTURES] = {0};
+        for (int64_t k = 0; k < tensor_elements(&match); k++) {
+            tokens[k / match.shape[2]] += ((const int32_t *)match.data)[k] >= 0;
+        }
+        for (int b = 0; b < PICTURES; b++) {
+            assert_int_equal(tokens[b], s.batch.offsets[b + 1] - s.batch.offsets[b]);
+        }
+        tear_down(&s);
+    }
+    setup s;
+    set_up(&s, "device=ref", TINY_STUDENT "refine=1 two-stage=1", TINY_TEACHER, "det=0");
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    assert_true(!has_term(&s, "loss.encoder") && !has_term(&s, "loss.det"));
     tear_down(&s);
 }
 
@@ -639,6 +675,8 @@ int main(void)
         cmocka_unit_test(derivative_across_widths),
         cmocka_unit_test(derivative_of_the_paper),
         cmocka_unit_test(derivative_of_refined_boxes),
+        cmocka_unit_test(derivative_of_proposals),
+        cmocka_unit_test(proposals_are_matched_with_objects),
         cmocka_unit_test(own_outputs_keep_their_bits),
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(every_module_has_its_term),

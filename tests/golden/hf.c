@@ -26,6 +26,7 @@ typedef struct replay {
     dd_tensorfile *file;
     int32_t dtype;
     double forward, gradient; /* tolerances */
+    const char *loss;         /* "", or "enc": names of the expected values begin with it */
     double worst_forward, worst_gradient;
 } replay;
 
@@ -212,6 +213,10 @@ static void run_forward(replay *r)
         die("forward");
     }
     free(sizes);
+}
+
+static void compare_all(replay *r)
+{
     for (int32_t i = 0; i < 4; i++) {
         char want[NAME], name[NAME];
         snprintf(want, sizeof want, "feat.stage%d", i + 1);
@@ -249,10 +254,19 @@ static void *reals_of(const replay *r, const char *name)
     return out;
 }
 
+/* "loss.terms" or "encloss.terms"; the match of the encoder has a name of its own. */
+static const char *loss_name(const replay *r, const char *part)
+{
+    static char name[NAME];
+    snprintf(name, sizeof name, "%sloss.%s", r->loss, part);
+    return name;
+}
+
 /* The query of each object of each layer; compared with the file's. */
 static int32_t *match_objects(replay *r, const dd_op_det_loss *loss)
 {
-    const dd_tensor weights = expected(r, "match.cost_weights"), want = expected(r, "match.query");
+    const dd_tensor weights = expected(r, "match.cost_weights"),
+                    want = expected(r, r->loss[0] ? "encloss.match" : "match.query");
     const int32_t S = loss->S, N = loss->N, G = loss->G, B = loss->B;
     void *cost = calloc((size_t)S * (size_t)G * (size_t)N + 1, sizeof(double));
     int32_t *match = malloc((size_t)S * (size_t)B * (size_t)N * sizeof *match);
@@ -303,7 +317,8 @@ static int32_t *match_objects(replay *r, const dd_op_det_loss *loss)
 
 static void compare_losses(replay *r, const double *terms, int32_t S, int32_t B)
 {
-    const dd_tensor want = expected(r, "loss.terms"), weights = expected(r, "loss.weights"), total = expected(r, "loss.total");
+    const dd_tensor want = expected(r, loss_name(r, "terms")), weights = expected(r, "loss.weights"),
+                    total = expected(r, loss_name(r, "total"));
     double sum = 0, largest;
     for (int32_t i = 0; i < 3 * S; i++) {
         got_values[i] = 0;
@@ -313,34 +328,39 @@ static void compare_losses(replay *r, const double *terms, int32_t S, int32_t B)
         sum += got_values[i] * value_at(&weights, i % 3);
     }
     const double error = error_of(&want, got_values, &largest);
-    check_case(error <= r->forward * largest, "loss.terms", error, r->forward * largest);
+    check_case(error <= r->forward * largest, loss_name(r, "terms"), error, r->forward * largest);
     const double off = fabs(sum - value_at(&total, 0));
-    check_case(off <= r->forward * sum, "loss.total", off, r->forward * sum);
+    check_case(off <= r->forward * sum, loss_name(r, "total"), off, r->forward * sum);
 }
 
+/* Of the decoder's layers, or of the encoder's proposals, which are matched as if all objects were of class 0. */
 static void run_loss(replay *r)
 {
+    const bool encoder = r->loss[0] != '\0';
+    const char *logits_name = encoder ? "proposal.logits" : "logits", *boxes_name = encoder ? "proposal.sigmoid" : "boxes";
     const dd_tensor offsets = expected(r, "labels.offsets"), labels = expected(r, "labels.class"),
                     weights = expected(r, "loss.weights");
     const dd_tensor boxes = expected(r, "loss.num_boxes");
     dd_tensor logits, found, g_logits, g_boxes;
-    if (dd_model_tensor(r->model, "logits", &logits) != DD_OK || dd_model_tensor(r->model, "boxes", &found) != DD_OK ||
-        dd_model_seed(r->model, "logits", &g_logits) != DD_OK || dd_model_seed(r->model, "boxes", &g_boxes) != DD_OK) {
+    if (dd_model_tensor(r->model, logits_name, &logits) != DD_OK || dd_model_tensor(r->model, boxes_name, &found) != DD_OK ||
+        dd_model_seed(r->model, logits_name, &g_logits) != DD_OK || dd_model_seed(r->model, boxes_name, &g_boxes) != DD_OK) {
         die("seeding");
     }
     void *gt_boxes = reals_of(r, "labels.boxes");
+    int32_t *zeros = calloc((size_t)count_of(&labels) + 1, sizeof *zeros);
     const double each = 1 / value_at(&boxes, 0);
+    const int64_t *shape = &logits.shape[encoder ? 0 : 1]; /* proposals have no layers in front */
     dd_op_det_loss a = {.logits = logits.data,
                         .boxes = found.data,
                         .gt_boxes = gt_boxes,
-                        .gt_labels = labels.data,
+                        .gt_labels = encoder ? zeros : labels.data,
                         .gt_offsets = offsets.data,
                         .g_logits = g_logits.data,
                         .g_boxes = g_boxes.data,
-                        .S = (int32_t)logits.shape[0],
-                        .B = (int32_t)logits.shape[1],
-                        .N = (int32_t)logits.shape[2],
-                        .C = (int32_t)logits.shape[3],
+                        .S = encoder ? 1 : (int32_t)logits.shape[0],
+                        .B = (int32_t)shape[0],
+                        .N = (int32_t)shape[1],
+                        .C = (int32_t)shape[2],
                         .G = (int32_t)count_of(&labels),
                         .grad_scale = 1,
                         .scale_class = each * value_at(&weights, 0),
@@ -355,6 +375,7 @@ static void run_loss(replay *r)
     compare_losses(r, a.terms, a.S, a.B);
     free(a.terms);
     free(match);
+    free(zeros);
     free(gt_boxes);
 }
 
@@ -370,16 +391,26 @@ static uint32_t hash32(uint32_t i, uint32_t k)
     return u ^ u >> 16;
 }
 
+/* "grad/NAME" or "encloss.grad/NAME". */
+static void gradient_file_name(const replay *r, char out[2 * NAME], const char *kind, const char *name)
+{
+    snprintf(out, 2 * NAME, "%s%s/%s", r->loss[0] ? "encloss." : "", kind, name);
+}
+
 static double largest_gradient(const replay *r)
 {
+    char whole[2 * NAME], sample[2 * NAME];
     int32_t count;
     double largest = 0;
+    gradient_file_name(r, whole, "grad", "model");
+    gradient_file_name(r, sample, "gradsample", "");
     dd_tensorfile_count(r->file, &count);
     for (int32_t i = 0; i < count; i++) {
         const char *name;
         dd_tensor t;
         dd_tensorfile_at(r->file, i, &name, &t);
-        for (int64_t k = 0; (strncmp(name, "grad/model", 10) == 0 || strncmp(name, "gradsample/", 11) == 0) && k < count_of(&t);
+        for (int64_t k = 0;
+             (strncmp(name, whole, strlen(whole)) == 0 || strncmp(name, sample, strlen(sample)) == 0) && k < count_of(&t);
              k++) {
             largest = fmax(largest, fabs(value_at(&t, k)));
         }
@@ -396,9 +427,9 @@ static const char *gradient_name(const replay *r, const char *name)
     const bool below = strncmp(name, decoder, strlen(decoder)) == 0;
     snprintf(other, sizeof other, "%s%s", below ? "" : decoder, below ? name + strlen(decoder) : name);
     for (int i = 0; i < 2; i++) {
-        snprintf(want, sizeof want, "%s/%s", i ? "gradstat" : "grad", other);
+        gradient_file_name(r, want, i ? "gradstat" : "grad", other);
         if (has(r, want)) {
-            snprintf(want, sizeof want, "%s/%s", i ? "gradstat" : "grad", name);
+            gradient_file_name(r, want, i ? "gradstat" : "grad", name);
             return has(r, want) ? name : other;
         }
     }
@@ -412,7 +443,7 @@ static void compare_gradient(replay *r, const char *name, const dd_tensor *grad,
     const int64_t n = count_of(grad);
     double largest = 0, error;
     read_values(grad);
-    snprintf(want_name, sizeof want_name, "grad/%s", name);
+    gradient_file_name(r, want_name, "grad", name);
     if (has(r, want_name)) {
         const dd_tensor want = expected(r, want_name);
         error = error_of(&want, got_values, &largest);
@@ -421,7 +452,12 @@ static void compare_gradient(replay *r, const char *name, const dd_tensor *grad,
         r->worst_gradient = largest > 0 ? fmax(r->worst_gradient, error / largest) : r->worst_gradient;
         return;
     }
-    snprintf(want_name, sizeof want_name, "gradstat/%s", name);
+    gradient_file_name(r, want_name, "gradstat", name);
+    if (r->loss[0] && !has(r, want_name)) { /* nothing of the encoder's loss reaches the decoder */
+        error_of(grad, got_values, &largest);
+        check_case(largest == 0, name, largest, 0);
+        return;
+    }
     const dd_tensor stat = expected(r, want_name);
     double sum[6] = {0};
     for (int64_t i = 0; i < n; i++) {
@@ -437,7 +473,10 @@ static void compare_gradient(replay *r, const char *name, const dd_tensor *grad,
         error = fabs(sum[k] - value_at(&stat, k));
         check_case(error <= r->gradient * length, want_name, error, r->gradient * length);
     }
-    snprintf(want_name, sizeof want_name, "gradsample/%s", name);
+    gradient_file_name(r, want_name, "gradsample", name);
+    if (r->loss[0] && !has(r, want_name)) { /* of the encoder's loss most have the sums alone */
+        return;
+    }
     const dd_tensor sample = expected(r, want_name);
     int64_t step = n / 200 > 1 ? n / 200 : 1;
     while (step > 1 && (step % 2 == 0 || step % 3 == 0)) {
@@ -489,7 +528,7 @@ static void read_tolerances(replay *r, const char *folder)
 
 static void replay_folder(const char *folder, const char *device, const char *dtype)
 {
-    replay r = {.dtype = strcmp(dtype, "f64") == 0 ? DD_F64 : DD_F32};
+    replay r = {.loss = "", .dtype = strcmp(dtype, "f64") == 0 ? DD_F64 : DD_F32};
     char text[1200];
     const int before = failed;
     read_tolerances(&r, folder);
@@ -513,8 +552,16 @@ static void replay_folder(const char *folder, const char *device, const char *dt
         die(text);
     }
     run_forward(&r);
+    compare_all(&r);
     run_loss(&r);
     run_backward(&r);
+    if (has(&r, "encloss.terms")) {
+        r.loss = "enc";
+        dd_model_zero_gradients(r.model);
+        run_forward(&r);
+        run_loss(&r);
+        run_backward(&r);
+    }
     const char *name = strrchr(folder, '/');
     printf("%-36s %s %s  forward %.1e of %.0e  gradient %.1e of %.0e  %s\n", name ? name + 1 : folder, device, dtype,
            r.worst_forward, r.forward, r.worst_gradient, r.gradient, failed == before ? "ok" : "FAILED");

@@ -79,7 +79,7 @@ class Distiller(Bound):
         return borrowed.copy() if copy else borrowed
 
     def set_weight(self, module: str, weight: float) -> None:
-        """Outer weight of "det", "denoising", "logits", "features", "prior" or "contrastive"."""
+        """Outer weight of "det", "denoising", "encoder", "logits", "features", "prior" or "contrastive"."""
         lib.dd_distiller_set_weight(self._handle, module.encode(), weight)
 
     def get_weight(self, module: str) -> float:
@@ -174,7 +174,7 @@ class Distiller(Bound):
 
     def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], targets: Sequence[Mapping[str, Any]],
                  image_sizes: Any = None, prior: Mapping[str, Any] | None = None, denoising: Mapping[str, Any] | None = None,
-                 feature_padding: Sequence[Any] | None = None) -> LossDict:
+                 feature_padding: Sequence[Any] | None = None, encoder: Mapping[str, Any] | None = None) -> LossDict:
         """A step on the outputs of two detectors. Returns a LossDict.
 
         student, teacher, prior   {'pred_logits': [B,N,C], 'pred_boxes': [B,N,4], 'aux_outputs': [the same of earlier stages]}
@@ -183,11 +183,12 @@ class Distiller(Bound):
         targets       a list of B dicts {'labels': [G], 'boxes': [G,4] (cx,cy,w,h in 0..1)}, optionally 'iscrowd'
         image_sizes   [B,2] (W,H) in pixels; default: from the targets' 'size' (H,W) where all have one
         denoising     {'logits': [L,B,Nd,C], 'boxes': .., 'match': [L,B,Nd]}
+        encoder       {'logits': [B,S,C], 'boxes': [B,S,4]} of a two-stage encoder, all S tokens
         feature_padding   a list of [B,H,W] masks, 1 = padded
 
         torch: inputs that require gradients get them by loss.total.backward(); gradients are computed in this call already.
-        NumPy and others: gradients of the student's, prior and denoising inputs are in loss.grads."""
-        inputs = batch_inputs(student, teacher, targets, image_sizes, prior, denoising, feature_padding)
+        NumPy and others: gradients of the student's, prior, denoising and encoder inputs are in loss.grads."""
+        inputs = batch_inputs(student, teacher, targets, image_sizes, prior, denoising, feature_padding, encoder)
         before = dict(self._bound)
         try:
             for name, value in inputs.items():
@@ -225,7 +226,7 @@ class Distiller(Bound):
 
 
 def differentiable(name):
-    return name.startswith(("student.", "prior.", "denoising.")) and name != "denoising.match"
+    return name.startswith(("student.", "prior.", "denoising.", "encoder.")) and name != "denoising.match"
 
 
 def gradient_type(torch, dtype):

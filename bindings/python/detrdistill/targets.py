@@ -55,7 +55,7 @@ def image_sizes_of(targets):
     return [[float(target["size"][1]), float(target["size"][0])] for target in targets]
 
 
-def batch_inputs(student, teacher, targets, image_sizes, prior, denoising, feature_padding):
+def batch_inputs(student, teacher, targets, image_sizes, prior, denoising, feature_padding, encoder=None):
     """All tensors of a step by the library's names."""
     inputs = {}
     for who, outputs in (("student", student), ("teacher", teacher), ("prior", prior)):
@@ -63,6 +63,8 @@ def batch_inputs(student, teacher, targets, image_sizes, prior, denoising, featu
             inputs.update(_detector_outputs(who, outputs))
     for name, value in (denoising or {}).items():
         inputs["denoising." + name] = value
+    for name, value in (encoder or {}).items():
+        inputs["encoder." + name] = value[None] if len(value.shape) == 3 else value
     for level, mask in enumerate(feature_padding or ()):
         inputs[f"features.padding.{level}"] = mask
     inputs.update(join_targets(targets))
