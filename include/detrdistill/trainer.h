@@ -35,9 +35,9 @@ enum {
  * dd_trainer_stop does. Runs on the thread that is inside dd_trainer_step or dd_trainer_run; of the trainer and what it works
  * with it may call dd_trainer_stop alone. Names:
  *   all events:  step (finished so far), steps (of the whole run, as far as is known), epoch (from 0), epochs
- *   STEP:        loss.total, and the modules that are on: loss.det, loss.logits, loss.features, loss.prior, loss.contrastive
- *                (means over the step's batches); lr, grad.norm (before clipping), skipped (steps refused so far,
- *                nonfinite=skip), damaged (pictures left out or completed so far), images-per-second, seconds-left
+ *   STEP:        loss.total, and the modules that are on: loss.det, loss.encoder, loss.logits, loss.features, loss.prior,
+ *                loss.contrastive (means over the step's batches); lr, grad.norm (before clipping), skipped (steps refused so
+ *                far, nonfinite=skip), damaged (pictures left out or completed so far), images-per-second, seconds-left
  *   EVALUATING:  images, images-total
  *   EVALUATED:   ap, ap50, ap75, ap-small, ap-medium, ap-large, ar1, ar10, ar100, ar-small, ar-medium, ar-large (-1: none of
  *                that kind), best.ap, best.epoch, seconds */
@@ -48,7 +48,8 @@ typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *nam
 /* Begins a run. The student must be loaded with gradients (and gives its weights up to training: it is changed in place);
  * teacher NULL: it learns alone. `validation` NULL: no evaluation. Both data sets must have as many classes as the student.
  * `folder` (made if its parent exists; NULL: nothing is written) receives the run, see below; one that holds a run already is
- * STATE, unless resume=1. `options` (dd_options_help("trainer")):
+ * STATE, unless resume=1; one that another trainer has, of this process or another, is STATE in any case.
+ * `options` (dd_options_help("trainer")):
  *   epochs=50  steps=0 (0: all epochs; else the run ends after so many)  batch=2
  *   accumulate=1 (batches of a step: gradients are averaged)
  *   compute=fp32|bf16 (bf16: products in bf16, weights, sums and moments stay fp32)
@@ -68,8 +69,8 @@ typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *nam
  *   damaged: of the training loader, as in dd_loader_create (the validation set takes sizes, max-size, multiple, threads,
  *   prefetch and damaged).
  * `distiller`: words of dd_distiller_create (NULL: its defaults), teacher NULL: only det, family, classes and weight.det count.
- * Errors: ARGUMENT, OPTION, STATE (gradients=0; handles of different contexts; a run is there), SHAPE (classes), IO, FORMAT,
- * LIMIT, NOMEM. The models and data sets must stay until the trainer is freed; in calls of the trainer they are in use. One
+ * Errors: ARGUMENT, OPTION, STATE (gradients=0; handles of different contexts; a run is there, or another trainer), SHAPE
+ * (classes), IO, FORMAT, LIMIT, NOMEM. The models and data sets must stay until the trainer is freed; in calls of the trainer they are in use. One
  * thread at a time. */
 /* clang-format on */
 DD_API dd_status dd_trainer_create(dd_trainer **trainer, dd_model *student, dd_model *teacher, dd_dataset *train,
@@ -111,7 +112,8 @@ DD_API dd_status dd_trainer_evaluate(dd_trainer *trainer, double numbers[12]);
 /* Writes a checkpoint now. Errors: STATE (no folder), IO, NOMEM; the last good one stays in any case. */
 DD_API dd_status dd_trainer_save(dd_trainer *trainer);
 
-/* Writes the student for use as a Hugging Face folder, its averaged weights where there are some. Errors: as dd_model_save. */
+/* Writes the student for use as a Hugging Face folder (made unless it is there, if its parent is), its averaged weights where
+ * there are some. Errors: as dd_model_save. */
 DD_API dd_status dd_trainer_export(dd_trainer *trainer, const char *folder);
 
 /* Where the run is, by name: those of the last progress events (step, steps, epoch, epochs, loss.total .. ap, best.ap,

@@ -165,7 +165,7 @@ static dd_status export_student(dd_trainer *t, const char *folder)
 {
     DDI_TRY(no_null(folder, "dd_trainer_export", "folder"));
     DDI_TRY(ddi_trainer_hold(t));
-    return ddi_trainer_release(t, ddi_report_export(t, folder, "."));
+    return ddi_trainer_release(t, ddi_report_export(t, folder, NULL));
 }
 
 dd_status dd_trainer_export(dd_trainer *trainer, const char *folder)

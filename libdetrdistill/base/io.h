@@ -52,6 +52,11 @@ dd_status ddi_file_rename(const char *from, const char *to);
 /* Makes a folder unless it is there. Errors: IO. */
 dd_status ddi_folder_make(const char *folder);
 
+/* Keeps other trainers out of a folder until it is given back, or the process ends in whatever way. *lock: what to give back,
+ * -1 where the file system has no locks. Errors: STATE (somebody has it), IO. */
+dd_status ddi_folder_lock(const char *folder, int *lock);
+void ddi_folder_unlock(int lock);
+
 /* Removes what writers of `ddi_file_replace` left beside its files when they were killed. Nobody else may be writing there.
  * Errors: IO, NOMEM, LIMIT. */
 dd_status ddi_folder_sweep(const char *folder);

@@ -228,10 +228,13 @@ void ddi_report_progress(dd_trainer *t, int32_t event, int64_t images, int64_t i
 dd_status ddi_report_export(dd_trainer *t, const char *folder, const char *name)
 {
     char path[DDI_TRAIN_PATH];
-    DDI_TRY(ddi_path_of(path, folder, name));
-    DDI_TRY(ddi_folder_make(path));
+    if (name) {
+        DDI_TRY(ddi_path_of(path, folder, name));
+        folder = path;
+    }
+    DDI_TRY(ddi_folder_make(folder));
     ddi_optimiser_swap_average(&t->optimiser);
-    const dd_status status = ddi_model_save(t->student, path);
+    const dd_status status = ddi_model_save(t->student, folder);
     ddi_optimiser_swap_average(&t->optimiser);
     return status;
 }

@@ -41,6 +41,7 @@ void ddi_trainer_destroy(dd_trainer *t)
     if (t->validation) {
         ddi_dataset_release(t->validation);
     }
+    ddi_folder_unlock(t->lock);
     ddi_exec_free(&t->exec);
     ddi_free(&context->allocator, t->options);
     ddi_free(&context->allocator, t->words);
@@ -142,6 +143,7 @@ static dd_status begin_folder(dd_trainer *t)
     dd_tensorfile *file = NULL;
     static const char *const within[] = {"", "student", "best"};
     DDI_TRY(ddi_folder_make(t->folder));
+    DDI_TRY(ddi_folder_lock(t->folder, &t->lock));
     for (size_t i = 0; i < sizeof within / sizeof *within; i++) {
         DDI_TRY(ddi_path_of(path, t->folder, within[i]));
         if (ddi_file_exists(path)) {
@@ -205,6 +207,7 @@ dd_status ddi_trainer_create(dd_trainer **trainer, const ddi_trainer_parts *p)
     if (!t) {
         return ddi_fail_nomem(sizeof *t, "a trainer");
     }
+    t->lock = -1;
     t->context = ddi_context_reference(context);
     ddi_exec_init(&t->exec, context);
     t->student = p->student;

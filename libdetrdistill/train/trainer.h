@@ -69,6 +69,7 @@ struct dd_trainer {
     double step_seconds, mark;     /* smoothed; the clock at the end of the last step, 0: there was none since the start */
     /* the folder */
     char folder[DDI_TRAIN_PATH];         /* "": none */
+    int lock;                            /* of the folder; -1: none */
     char *options, *words;               /* as given; the distiller's */
     uint64_t student_hash, teacher_hash; /* when the run began, or was taken up */
     bool log_open, table_open, events_open;
@@ -122,7 +123,7 @@ dd_status ddi_report_open(dd_trainer *trainer, int64_t last_step);
 void ddi_report_close(dd_trainer *trainer);
 dd_status ddi_report_step(dd_trainer *trainer);
 dd_status ddi_report_evaluation(dd_trainer *trainer);
-/* The student, averaged where there are averages, as FOLDER[/name]. */
+/* The student, averaged where there are averages, as FOLDER, or FOLDER/name. */
 dd_status ddi_report_export(dd_trainer *trainer, const char *folder, const char *name);
 /* Tells whoever listens; sets `stop` where that is the answer. */
 void ddi_report_progress(dd_trainer *trainer, int32_t event, int64_t images, int64_t images_total);

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 from xml.etree import ElementTree
 
@@ -286,6 +288,43 @@ class Model(unittest.TestCase):
         self.assertEqual(json.loads(run('resume', parts, '--json').stdout)['ended'], 'finished')
         self.assertEqual(*((folder / 'student' / 'model.safetensors').read_bytes() for folder in (whole, parts)))
         self.assertIn('none', run('resume', self.folder / 'none', status=3).stderr)
+
+    def test_interrupted_at_random(self):
+        """However often it is interrupted, killed among it, a run ends as one that was left alone; nobody else may have its folder."""
+        whole, parts = self.folder / 'undisturbed', self.folder / 'disturbed'
+        words = ['--epochs', 12, '--save-every', 1]
+        began = time.monotonic()
+        run(*self.TRAIN, '--out', whole, *words)
+        length = time.monotonic() - began
+        seed = random.randrange(1 << 30)
+        print(f'moments from seed {seed}')
+        moments, ends = random.Random(seed), []
+        while 0 not in ends:
+            there = any(parts.glob('state*.safetensors'))
+            going = subprocess.Popen([PROGRAM, *map(str, ['resume', parts] if there else [*self.TRAIN, '--out', parts, *words])],
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            time.sleep(moments.uniform(0, length * .6))
+            signal_sent = moments.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+            going.send_signal(signal_sent)
+            said = going.communicate(timeout=60)[0]
+            self.assertIn(going.returncode, [0, 130, -signal_sent], said)
+            if going.returncode == 130:
+                self.assertIn('stopped and saved', said)
+            ends.append(going.returncode)
+            self.assertLess(len(ends), 60)
+        self.assertEqual(*((folder / 'student' / 'model.safetensors').read_bytes() for folder in (whole, parts)))
+
+    def test_folder_in_use(self):
+        busy = self.folder / 'busy'
+        going = subprocess.Popen([PROGRAM, *map(str, [*self.TRAIN, '--out', busy, '--epochs', 1000])], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True)
+        while 'step' not in going.stderr.readline():
+            pass
+        self.assertIn('another trainer', run('resume', busy, status=1).stderr)
+        self.assertIn('another trainer', run(*self.TRAIN, '--out', busy, status=1).stderr)
+        going.kill()
+        going.communicate()
+        self.assertEqual(json.loads(run('resume', busy, '--epochs', 1, '--json').stdout)['ended'], 'finished')
 
     def test_eval(self):
         got = json.loads(run('eval', self.made, *self.DATA, *self.SIZES, '--json').stdout)

@@ -127,6 +127,31 @@ static void test_killed_twenty_times(void **state)
     tiny_remove(folder);
 }
 
+/* ---- Another process */
+
+static void test_killed_trainer_leaves_no_lock(void **state)
+{
+    char folder[256], path[300], file[400], context[300], answer[ANSWER];
+    tiny t = {0};
+    tiny_folder(folder);
+    snprintf(path, sizeof path, "%s/run", folder);
+    snprintf(file, sizeof file, "%s/state.previous.safetensors", path);
+    snprintf(context, sizeof context, "%s threads=1", TINY_DEVICE);
+    OK(dd_context_create(&t.context, context));
+    child c = start(path, RUN "steps=100000 save-every=1", NULL, 0);
+    for (int i = 0; access(file, F_OK) != 0; i++) {
+        sleep_for(0.01);
+        assert_true(i < 3000);
+    }
+    assert_int_equal(dd_trainer_resume(&t.trainer, t.context, path, NULL), DD_ERR_STATE);
+    assert_non_null(strstr(dd_error_message(), "another trainer"));
+    kill(c.process, SIGKILL);
+    assert_int_equal(finish(c, answer), SIGKILL);
+    OK(dd_trainer_resume(&t.trainer, t.context, path, NULL));
+    tiny_close(&t);
+    tiny_remove(folder);
+}
+
 /* ---- At a call that writes */
 
 static void prepare(const char *folder, char base[300], char copy[300], char wanted[ANSWER])
@@ -245,9 +270,9 @@ static void test_damaged_checkpoints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_killed_twenty_times), cmocka_unit_test(test_killed_while_writing),
-        cmocka_unit_test(test_failing_call),        cmocka_unit_test(test_other_threads),
-        cmocka_unit_test(test_damaged_checkpoints),
+        cmocka_unit_test(test_killed_twenty_times),  cmocka_unit_test(test_killed_trainer_leaves_no_lock),
+        cmocka_unit_test(test_killed_while_writing), cmocka_unit_test(test_failing_call),
+        cmocka_unit_test(test_other_threads),        cmocka_unit_test(test_damaged_checkpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -291,6 +291,29 @@ static void test_run_folder(void **state)
     tiny_remove(folder);
 }
 
+static void test_folder_is_one_trainers(void **state)
+{
+    tiny t, other;
+    char folder[256], path[300];
+    tiny_folder(folder);
+    snprintf(path, sizeof path, "%s/run", folder);
+    tiny_open(&t, "", "threads=1 seed=1");
+    tiny_open(&other, "", "threads=1 seed=1");
+    OK(tiny_train(&t, path, "epochs=2", NULL));
+    assert_int_equal(tiny_train(&other, path, "epochs=2 resume=1", NULL), DD_ERR_STATE);
+    assert_non_null(strstr(dd_error_message(), "another trainer"));
+    assert_int_equal(dd_trainer_resume(&other.trainer, other.context, path, NULL), DD_ERR_STATE);
+    OK(dd_trainer_step(t.trainer, NULL)); /* the refused ones have changed nothing */
+    OK(dd_trainer_save(t.trainer));
+    dd_trainer_free(t.trainer);
+    t.trainer = NULL;
+    OK(dd_trainer_resume(&other.trainer, other.context, path, NULL));
+    assert_true(tiny_value(&other, "step") == 1);
+    tiny_close(&other);
+    tiny_close(&t);
+    tiny_remove(folder);
+}
+
 /* ---- With a teacher */
 
 /* Wider, deeper, with more queries: adaptors, maps of queries and the contrastive branches are trained along. */
@@ -454,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_run_stops_and_goes_on),
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
+        cmocka_unit_test(test_folder_is_one_trainers),
         cmocka_unit_test(test_resume_with_teacher),
         cmocka_unit_test(test_wrong_parts),
 #ifdef DDI_FAULT_POINTS
