@@ -97,7 +97,7 @@ static double random_part(void)
     return (double)(random_state >> 8) / (1 << 24);
 }
 
-static void test_killed_twenty_times(void **state)
+static void test_killed_at_random(void **state)
 {
     static const char options[] = RUN "steps=60 save-every=2";
     char folder[256], alone[300], killed[300], wanted[ANSWER], answer[ANSWER];
@@ -110,7 +110,8 @@ static void test_killed_twenty_times(void **state)
     const double begin = now();
     run(alone, options, wanted);
     const double whole = now() - begin;
-    for (int starts = 0; kills < 20; starts++) {
+    const int wished = getenv("DETRDISTILL_TEST_ALL") ? 500 : 25;
+    for (int starts = 0; kills < wished; starts++) {
         child c = start(killed, options, NULL, 0);
         sleep_for(whole * 0.5 * random_part());
         kill(c.process, SIGKILL);
@@ -120,7 +121,7 @@ static void test_killed_twenty_times(void **state)
             assert_string_equal(answer, wanted);
             tiny_remove(killed);
         }
-        assert_true(starts < 100);
+        assert_true(starts < 5 * wished);
     }
     run(killed, options, answer);
     assert_string_equal(answer, wanted);
@@ -186,15 +187,43 @@ static void test_killed_while_writing(void **state)
     tiny_remove(folder);
 }
 
+/* Then previous or newest checkpoint is whole, whatever became of the rest. */
+static void test_machine_crashes(void **state)
+{
+    char folder[256], base[300], copy[300], wanted[ANSWER], answer[ANSWER], text[32];
+    const int crashes = getenv("DETRDISTILL_TEST_ALL") ? 400 : 24;
+    tiny_folder(folder);
+    prepare(folder, base, copy, wanted);
+    copy_folder(base, copy);
+    assert_int_equal(finish(start(copy, "steps=5 save-every=1", "COUNT", 1), answer), 0);
+    const long calls = strtol(answer, NULL, 10);
+    random_state = (uint32_t)getpid();
+    print_message("crashes from %u\n", random_state);
+    for (int i = 1; i <= crashes; i++) {
+        const long k = 1 + (long)(random_part() * (double)calls);
+        copy_folder(base, copy);
+        snprintf(text, sizeof text, "%d", 1 + (int)(random_part() * 1e9));
+        setenv("CRASH", text, 1);
+        assert_int_equal(finish(start(copy, "steps=5 save-every=1", "DIE_AT", k), answer), SIGKILL);
+        unsetenv("CRASH");
+        run(copy, "steps=5 save-every=1", answer);
+        if (strcmp(answer, wanted) != 0) {
+            print_error("crash %s at call %ld\n", text, k);
+        }
+        assert_string_equal(answer, wanted);
+    }
+    tiny_remove(folder);
+}
+
 static void test_failing_call(void **state)
 {
     char folder[256], base[300], copy[300], wanted[ANSWER], answer[ANSWER];
     tiny_folder(folder);
     prepare(folder, base, copy, wanted);
     copy_folder(base, copy);
-    assert_int_equal(finish(start(copy, "steps=5 save-every=1", "COUNT", 1), answer), 0);
+    assert_int_equal(finish(start(copy, "steps=5 save-every=1", "COUNT", 2), answer), 0);
     const long calls = strtol(answer, NULL, 10);
-    for (long k = 1; k <= calls; k += 1 + calls / 10) {
+    for (long k = 1; k <= calls; k += getenv("DETRDISTILL_TEST_ALL") ? 1 : 1 + calls / 10) {
         copy_folder(base, copy);
         assert_int_equal(finish(start(copy, "steps=5 save-every=1", "FAIL_AT", k), answer), 0);
         assert_string_equal(answer, wanted);
@@ -270,9 +299,10 @@ static void test_damaged_checkpoints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_killed_twenty_times),  cmocka_unit_test(test_killed_trainer_leaves_no_lock),
-        cmocka_unit_test(test_killed_while_writing), cmocka_unit_test(test_failing_call),
-        cmocka_unit_test(test_other_threads),        cmocka_unit_test(test_damaged_checkpoints),
+        cmocka_unit_test(test_killed_at_random),     cmocka_unit_test(test_killed_trainer_leaves_no_lock),
+        cmocka_unit_test(test_killed_while_writing), cmocka_unit_test(test_machine_crashes),
+        cmocka_unit_test(test_failing_call),         cmocka_unit_test(test_other_threads),
+        cmocka_unit_test(test_damaged_checkpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
