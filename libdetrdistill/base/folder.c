@@ -6,13 +6,11 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 enum { MOST_FILES = 1 << 22 };
@@ -27,38 +25,6 @@ void ddi_path_absolute(const char *path, char absolute[4096])
     _Static_assert(PATH_MAX <= 4096, "realpath writes up to PATH_MAX bytes");
     if (!realpath(path, absolute)) {
         snprintf(absolute, 4096, "%s", path);
-    }
-}
-
-/* On the folder itself: no file is left behind, and two of one process exclude each other, too. */
-dd_status ddi_folder_lock(const char *folder, int *lock)
-{
-    char reason[96];
-    *lock = -1;
-    const int descriptor = ddi_fault() ? (errno = EIO, -1) : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return ddi_fail(DD_ERR_IO, NULL, "cannot open the folder %s: %s", folder, strerror_r(errno, reason, sizeof reason));
-    }
-    int result;
-    do {
-        result = flock(descriptor, LOCK_EX | LOCK_NB);
-    } while (result && errno == EINTR);
-    if (result == 0) {
-        *lock = descriptor;
-        return DD_OK;
-    }
-    const bool taken = errno == EWOULDBLOCK;
-    close(descriptor);
-    return taken ? ddi_fail(DD_ERR_STATE, NULL,
-                            "%.150s is in use by another trainer; wait for its end, or choose another folder", folder)
-                 : DD_OK;
-}
-
-void ddi_folder_unlock(int lock)
-{
-    if (lock >= 0) {
-        flock(lock, LOCK_UN); /* a forked child may have the descriptor, too */
-        close(lock);
     }
 }
 

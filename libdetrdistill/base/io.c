@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -193,6 +194,36 @@ dd_status ddi_folder_make(const char *folder)
         return DD_OK;
     errno = reason;
     return fail_io("make the folder", folder);
+}
+
+/* On the folder itself: no file is left behind, and two of one process exclude each other, too. */
+dd_status ddi_folder_lock(const char *folder, int *lock)
+{
+    int result;
+    *lock = -1;
+    const int descriptor = OR_FAULT(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (descriptor < 0)
+        return fail_io("open the folder", folder);
+    do
+        result = flock(descriptor, LOCK_EX | LOCK_NB);
+    while (result && errno == EINTR);
+    if (result == 0) {
+        *lock = descriptor;
+        return DD_OK;
+    }
+    const bool taken = errno == EWOULDBLOCK;
+    close(descriptor);
+    return taken ? ddi_fail(DD_ERR_STATE, NULL,
+                            "%.150s is in use by another trainer; wait for its end, or choose another folder", folder)
+                 : DD_OK;
+}
+
+void ddi_folder_unlock(int lock)
+{
+    if (lock >= 0) {
+        flock(lock, LOCK_UN); /* a forked child may have the descriptor, too */
+        close(lock);
+    }
 }
 
 /* NAME.new-PID-N, see create_beside. */
