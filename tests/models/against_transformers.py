@@ -15,7 +15,7 @@ try:
     import numpy
     import torch
     from safetensors.numpy import load_file, save_file
-    from transformers import DeformableDetrForObjectDetection
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 except ImportError as missing:
     print(f'skipped: {missing}')
     sys.exit(77)
@@ -61,6 +61,22 @@ class RoundTrip(unittest.TestCase):
         for name, options in VARIANTS.items():
             with self.subTest(name):
                 self.compare('make', TINY + options, '')
+
+    def test_saved_by_this_transformers(self):
+        backbone = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 2, 1, 1], layer_type='basic',
+                                out_features=['stage2', 'stage3', 'stage4'])
+        for name, options in {'plain': {}, 'refine': {'with_box_refine': True}, 'two-stage': {'with_box_refine': True, 'two_stage': True}}.items():
+            torch.manual_seed(4)
+            config = DeformableDetrConfig(use_timm_backbone=False, backbone=None, backbone_config=backbone, use_pretrained_backbone=False,
+                                          d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4,
+                                          encoder_ffn_dim=48, decoder_ffn_dim=24, encoder_n_points=2, decoder_n_points=3, num_queries=9,
+                                          two_stage_num_proposals=9, num_labels=5, **options)
+            model = DeformableDetrForObjectDetection(config)
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter, std=.1)
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                model.save_pretrained(folder)
+                self.compare('load', folder, '')
 
     def test_golden_folders(self):
         for folder in GOLDEN:
