@@ -188,6 +188,64 @@ static void derivative_of_refined_boxes(void **state)
     check_differences(TINY_STUDENT "dtype=f64 refine=1", TINY_TEACHER "dtype=f64 refine=1 two-stage=1", "", last);
 }
 
+/* Moves all trained parameters of the student along a random direction; the derivative there that the gradients say. */
+static double move(setup *s, uint64_t direction, double step, const dd_tensor *grad)
+{
+    int32_t count, trained;
+    double slope = 0;
+    GOOD(dd_model_parameter_count(s->student, &count));
+    for (int32_t i = 0; i < count; i++) {
+        const char *name;
+        dd_tensor value;
+        GOOD(dd_model_parameter_at(s->student, i, &name, &value, &trained));
+        for (int64_t k = 0; trained && k < tensor_elements(&value); k++) {
+            const double along = 2 * next_random(&direction) - 1;
+            tensor_set(&value, k, tensor_get(&value, k) + step * along);
+            slope += grad ? tensor_get(&grad[i], k) * along : 0;
+        }
+    }
+    return slope;
+}
+
+/* The whole model with all losses along ten directions. */
+static void derivative_along_directions(void **state)
+{
+    enum { DIRECTIONS = 10 };
+    const double h = 2e-7;
+    setup s;
+    double slope[DIRECTIONS], total[2];
+    int32_t count, trained;
+    set_up(&s, "device=ref threads=2", TINY_STUDENT "dtype=f64", TINY_TEACHER "dtype=f64", "contrastive=1 contrastive-width=8");
+    GOOD(dd_distiller_step(s.distiller, NULL));
+    const uint64_t matchings = hash_matchings(s.distiller);
+    GOOD(dd_model_parameter_count(s.student, &count));
+    dd_tensor *grad = calloc((size_t)count, sizeof *grad);
+    for (int32_t i = 0; i < count; i++) {
+        const char *name;
+        dd_tensor value;
+        GOOD(dd_model_parameter_at(s.student, i, &name, &value, &trained));
+        if (trained) {
+            GOOD(dd_model_gradient(s.student, name, &grad[i]));
+        }
+    }
+    for (int k = 0; k < DIRECTIONS; k++) {
+        slope[k] = move(&s, 100 + (uint64_t)k, 0, grad); /* before further steps add to the gradients */
+    }
+    for (int k = 0; k < DIRECTIONS; k++) {
+        for (int i = 0; i < 2; i++) {
+            move(&s, 100 + (uint64_t)k, i ? -2 * h : h, NULL);
+            GOOD(dd_distiller_step(s.distiller, &total[i]));
+            assert_true(hash_matchings(s.distiller) == matchings);
+        }
+        move(&s, 100 + (uint64_t)k, h, NULL);
+        const double numeric = (total[0] - total[1]) / (2 * h);
+        print_message("along direction %d: %.9g, off by %.1e\n", k, slope[k], fabs(numeric / slope[k] - 1));
+        assert_true(fabs(numeric - slope[k]) <= 1e-6 * fabs(slope[k]));
+    }
+    free(grad);
+    tear_down(&s);
+}
+
 /* Of the encoder's proposals alone: back through encoder, neck and backbone. */
 static void derivative_of_proposals(void **state)
 {
@@ -676,6 +734,7 @@ int main(void)
         cmocka_unit_test(derivative_of_the_paper),
         cmocka_unit_test(derivative_of_refined_boxes),
         cmocka_unit_test(derivative_of_proposals),
+        cmocka_unit_test(derivative_along_directions),
         cmocka_unit_test(proposals_are_matched_with_objects),
         cmocka_unit_test(own_outputs_keep_their_bits),
         cmocka_unit_test(without_a_teacher),
