@@ -261,7 +261,8 @@ static dd_status plan_shape(dd_model *m, const char *function, int64_t images, i
         return ddi_fail(DD_ERR_LIMIT, NULL, "%s: sides must be 1 .. %d, images 1 .. %d", function, DDI_MAX_MAP_SIDE,
                         DDI_MAX_IMAGES);
     }
-    return ddi_model_plan(m, (const int64_t[]){images, height, width, 3}, padded, gradients, plan);
+    const ddi_model_pass pass = {.record = gradients, .training = m->settings.training != 0};
+    return ddi_model_plan(m, (const int64_t[]){images, height, width, 3}, padded, &pass, plan);
 }
 
 static dd_status count_operations(dd_model *m, int32_t height, int32_t width, const char *part, double *count)

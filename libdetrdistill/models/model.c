@@ -340,10 +340,10 @@ static dd_tensor channels_first(const dd_tensor *pixels)
 }
 
 /* One piece of memory for all that a batch of this size needs: blocks that lie in several waste room. */
-static dd_status reserve(dd_model *m, const dd_tensor *pixels, bool record)
+static dd_status reserve(dd_model *m, const dd_tensor *pixels, const ddi_model_pass *pass)
 {
     const int64_t *s = pixels->shape, shape[4] = {s[0], s[2], s[3], 3};
-    int64_t *planned = &m->planned[record], elements;
+    int64_t *planned = &m->planned[pass->record + (pass->record && pass->group)], elements;
     if (!ddi_mul(s[0], s[2], &elements) || !ddi_mul(elements, s[3], &elements) || elements > DDI_MAX_ELEMENTS) {
         return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has too many elements");
     }
@@ -351,7 +351,7 @@ static dd_status reserve(dd_model *m, const dd_tensor *pixels, bool record)
         return DD_OK;
     }
     ddi_plan plan;
-    DDI_TRY(ddi_model_plan(m, shape, true, record, &plan));
+    DDI_TRY(ddi_model_plan(m, shape, true, pass, &plan));
     DDI_TRY(ddi_arena_reserve(&m->tape.arena, (size_t)plan.activations));
     *planned = elements;
     return DD_OK;
@@ -372,7 +372,7 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     DDI_TRY(check_sides(pixels));
     m->has_run = false;
     ddi_tape_reset(t);
-    DDI_TRY(reserve(m, pixels, pass->record));
+    DDI_TRY(reserve(m, pixels, pass));
     t->record = pass->record;
     t->training = pass->training;
     t->seed = m->seed;

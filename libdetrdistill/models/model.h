@@ -36,8 +36,9 @@ struct dd_model {
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer found;   /* detections of one image */
-    int64_t planned[2]; /* most elements of pixels that memory was reserved for: without gradients, with them */
+    ddi_buffer found; /* detections of one image */
+    int64_t
+        planned[3]; /* most elements of pixels that memory was reserved for: without gradients, with them, with two groups */
     bool has_run;
 };
 
@@ -87,22 +88,23 @@ dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
 dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);
 dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
-/* What a batch of a shape takes. Bytes, but for products. */
-typedef struct ddi_plan {
-    double activations, parameters, gradients, products, traffic;
-    double counted[DDI_PARTS]; /* by the counting rule of detectors.md 12.1 */
-} ddi_plan;
-dd_status ddi_model_plan(dd_model *model, const int64_t shape[4], bool padded, bool gradients, ddi_plan *plan);
-extern const char *const ddi_part_names[DDI_PARTS + 1]; /* those that operations are counted in, then "queries" */
-/* Elements of the parameters of a part (of ddi_part_names). */
-void ddi_model_part_size(const dd_model *model, int32_t part, int64_t *trained, int64_t *all);
-
 /* A forward pass in another mode than the model's own. */
 typedef struct ddi_model_pass {
     bool record, training; /* keep what gradients need; dropout draws */
     ddi_group_fn group;    /* NULL: no second group of queries */
     void *group_arg;
 } ddi_model_pass;
+
+/* What a batch of a shape takes in a pass. Bytes, but for products. */
+typedef struct ddi_plan {
+    double activations, parameters, gradients, products, traffic;
+    double counted[DDI_PARTS]; /* by the counting rule of detectors.md 12.1 */
+} ddi_plan;
+dd_status ddi_model_plan(dd_model *model, const int64_t shape[4], bool padded, const ddi_model_pass *pass, ddi_plan *plan);
+extern const char *const ddi_part_names[DDI_PARTS + 1]; /* those that operations are counted in, then "queries" */
+/* Elements of the parameters of a part (of ddi_part_names). */
+void ddi_model_part_size(const dd_model *model, int32_t part, int64_t *trained, int64_t *all);
+
 dd_status ddi_model_run(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes, const ddi_model_pass *pass);
 
 /* size: (w,h) of the picture. */

@@ -43,13 +43,15 @@ void ddi_model_part_size(const dd_model *m, int32_t part, int64_t *trained, int6
 /* Gradients arrive where losses and distillation read. */
 static void seed_all(ddi_tape *t, const ddi_detections *out)
 {
-    ddi_value *const read[] = {out->logits, out->boxes, out->features};
+    ddi_value *const read[] = {out->logits, out->boxes, out->features, out->group_logits, out->group_boxes};
     for (size_t i = 0; i < sizeof read / sizeof read[0] && t->status == DD_OK; i++) {
-        ddi_seed(t, read[i]);
+        if (read[i]) {
+            ddi_seed(t, read[i]);
+        }
     }
 }
 
-dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, bool gradients, ddi_plan *plan)
+dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, const ddi_model_pass *pass, ddi_plan *plan)
 {
     ddi_allocator *allocator = &m->context->allocator;
     int32_t *sizes = ddi_alloc(allocator, (size_t)shape[0] * 2 * sizeof *sizes);
@@ -65,16 +67,16 @@ dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, bool 
     ddi_tape dry;
     ddi_detections out;
     ddi_tape_init(&dry, &m->exec, m->dtype, true);
-    dry.record = gradients;
-    dry.training = m->settings.training != 0;
-    ddi_deformable_forward(&dry, &m->net, ddi_new(&dry, 4, shape), sizes, &out);
+    dry.record = pass->record;
+    dry.training = pass->training;
+    ddi_deformable_forward_groups(&dry, &m->net, ddi_new(&dry, 4, shape), sizes, pass->group, pass->group_arg, &out);
     *plan = (ddi_plan){.activations = 0};
     for (int32_t i = 0; i < DDI_PARTS; i++) {
         plan->products += dry.cost[i].products;
         plan->traffic += dry.cost[i].bytes;
         plan->counted[i] = dry.cost[i].counted;
     }
-    if (gradients && dry.status == DD_OK) {
+    if (pass->record && dry.status == DD_OK) {
         seed_all(&dry, &out);
         ddi_tape_backward(&dry);
     }
@@ -82,7 +84,7 @@ dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, bool 
     const double element = (double)m->tape.element;
     plan->activations = (double)dry.arena.highest;
     plan->parameters = (double)(m->params.trained_elements + m->params.frozen_elements) * element;
-    plan->gradients = gradients ? (double)m->params.trained_elements * element : 0;
+    plan->gradients = pass->record ? (double)m->params.trained_elements * element : 0;
     ddi_tape_free(&dry);
     ddi_free(allocator, sizes);
     return status;
