@@ -115,32 +115,38 @@ ddi_value *ddi_repeat_columns(ddi_tape *t, ddi_value *x, int64_t images, int64_t
     return y;
 }
 
-/* Rows of each image of x to rows of each image of y. */
-static void copy_range(ddi_tape *t, ddi_value *x, int64_t from, ddi_value *y, int64_t to, int64_t rows)
+ddi_value *ddi_take_range(ddi_tape *t, ddi_value *x, int64_t first, int64_t rows)
 {
     const int64_t d = x->shape[2];
-    const dd_op_copy_rows a = {.src = x->data + (size_t)(from * d) * t->element,
-                               .dst = y->data + (size_t)(to * d) * t->element,
+    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], rows, d));
+    const dd_op_copy_rows a = {.src = x->data + (size_t)(first * d) * t->element,
+                               .dst = y->data,
                                .outer = x->shape[0],
                                .rows = 1,
                                .width = rows * d,
                                .src_outer = x->shape[1] * d,
-                               .dst_outer = y->shape[1] * d};
+                               .dst_outer = rows * d};
     copy_part(t, x, y, &a);
-}
-
-ddi_value *ddi_take_range(ddi_tape *t, ddi_value *x, int64_t first, int64_t rows)
-{
-    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], rows, x->shape[2]));
-    copy_range(t, x, first, y, 0, rows);
     return y;
 }
 
 ddi_value *ddi_join_rows(ddi_tape *t, ddi_value *a, ddi_value *b)
 {
-    ddi_value *y = ddi_new(t, DDI_SHAPE(a->shape[0], a->shape[1] + b->shape[1], a->shape[2]));
-    copy_range(t, a, 0, y, 0, a->shape[1]);
-    copy_range(t, b, 0, y, a->shape[1], b->shape[1]);
+    const int64_t B = a->shape[0], rows = a->shape[1] + b->shape[1], d = a->shape[2];
+    ddi_value *y = ddi_new(t, DDI_SHAPE(B, rows, d)), *from[] = {a, b};
+    for (int32_t i = 0; i < 2 && t->status == DD_OK; i++) {
+        const int64_t first = i ? a->shape[1] : 0, n = from[i]->shape[1];
+        /* A value of each part, so that its gradient lasts until both have had theirs. */
+        ddi_value *part = ddi_view(t, y, first * d, DDI_SHAPE((B - 1) * rows + n, d));
+        const dd_op_copy_rows copy = {.src = from[i]->data,
+                                      .dst = part->data,
+                                      .outer = B,
+                                      .rows = 1,
+                                      .width = n * d,
+                                      .src_outer = n * d,
+                                      .dst_outer = rows * d};
+        copy_part(t, from[i], part, &copy);
+    }
     return y;
 }
 

@@ -194,6 +194,65 @@ static void test_cancelled_step_leaves_no_trace(void **state)
     tiny_close(&t);
 }
 
+static void scale(dd_model *model, const char *words, double factor)
+{
+    int32_t count, found = 0;
+    OK(dd_model_parameter_count(model, &count));
+    for (int32_t i = 0; i < count; i++) {
+        const char *name;
+        dd_tensor view;
+        OK(dd_model_parameter_at(model, i, &name, &view, NULL));
+        int64_t n = 1;
+        for (int32_t d = 0; d < view.ndim; d++) {
+            n *= view.shape[d];
+        }
+        for (int64_t k = 0; strstr(name, words) && k < n; k++) {
+            ((float *)view.data)[k] *= (float)factor;
+            found++;
+        }
+    }
+    assert_true(found > 0);
+}
+
+/* The loss is finite, a gradient is not: small activations, enormous weights of the class head. */
+static void test_infinite_gradient_is_refused(void **state)
+{
+    tiny t;
+    tiny_open(&t, STILL, "threads=1 seed=1");
+    OK(tiny_train(&t, NULL, "", NULL));
+    scale(t.student, "decoder.layers.0.final_layer_norm", 1e-12);
+    scale(t.student, "decoder.layers.1.final_layer_norm", 1e-12);
+    scale(t.student, "class_embed.0.weight", 1e38);
+    scale(t.student, "class_embed.0.weight", 15);
+    const uint64_t before = tiny_hash(t.student);
+    assert_int_equal(dd_trainer_step(t.trainer, NULL), DD_ERR_NONFINITE);
+    assert_non_null(strstr(dd_error_message(), "gradient of"));
+    assert_true(tiny_hash(t.student) == before);
+    tiny_close(&t);
+}
+
+/* A student that is its teacher has nothing to learn of its maps. */
+static void test_term_that_stays_zero_is_told(void **state)
+{
+    tiny t;
+    char folder[256];
+    dd_status status = DD_OK;
+    int steps = 0;
+    tiny_folder(folder);
+    tiny_open(&t, STILL, "threads=1 seed=1");
+    OK(dd_model_save(t.student, folder));
+    OK(dd_model_load(&t.teacher, t.context, folder, "gradients=0"));
+    OK(tiny_train(&t, NULL, "epochs=100 lr=0 decay=0", "prior=none"));
+    while (steps < 60 && (status = dd_trainer_step(t.trainer, NULL)) == DD_OK) {
+        steps++;
+    }
+    assert_int_equal(status, DD_ERR_STATE);
+    assert_int_equal(steps, 49);
+    assert_string_equal(dd_error_subject(), "loss.features");
+    tiny_close(&t);
+    tiny_remove(folder);
+}
+
 /* ---- Runs */
 
 typedef struct heard {
@@ -474,6 +533,8 @@ int main(void)
         cmocka_unit_test(test_nonfinite_step_is_refused),
         cmocka_unit_test(test_nonfinite_steps_are_skipped),
         cmocka_unit_test(test_cancelled_step_leaves_no_trace),
+        cmocka_unit_test(test_infinite_gradient_is_refused),
+        cmocka_unit_test(test_term_that_stays_zero_is_told),
         cmocka_unit_test(test_run_stops_and_goes_on),
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
