@@ -97,7 +97,8 @@ ddi_value *ddi_run_feed_forward(ddi_tape *t, const ddi_feed_forward *f, const dd
     ddi_scope scope = ddi_scope_begin(t);
     ddi_value *h = ddi_linear(t, x, f->in.w, f->in.b, true, NULL);
     ddi_tape_count_relu(t, h);
-    ddi_value *y = ddi_run_dense(t, &f->out, ddi_dropout(t, h, c->activation_dropout));
+    ddi_dropout(t, h, c->activation_dropout);
+    ddi_value *y = ddi_run_dense(t, &f->out, h);
     y = ddi_layernorm(t, x, y, f->norm.gamma, f->norm.beta, c->dropout);
     ddi_scope_end(t, scope, 1, &y);
     return y;

@@ -7,32 +7,21 @@
 static void dropout_back(ddi_tape *t, ddi_node *node)
 {
     dd_op_dropout a = *(const dd_op_dropout *)node->args;
-    ddi_value *x = node->in[0];
-    int32_t add;
-    a.x = ddi_grad_in(t, node->out, false);
-    const bool first = !x->base && !x->param && !x->grad_block;
-    a.y = first ? ddi_grad_out(t, x, &add) : ddi_grad_in(t, node->out, true);
-    if (!first) {
-        a.x = a.y;
-    }
+    a.x = a.y = ddi_grad_in(t, node->out, true);
     ddi_tape_run(t, DD_OPERATOR_dropout, &a);
-    if (!first) {
-        ddi_grad_pass(t, x, node->out);
-    }
 }
 
-ddi_value *ddi_dropout(ddi_tape *t, ddi_value *x, double rate)
+/* The node's output is a view, so that x's gradient lives on for the node that made x. */
+void ddi_dropout(ddi_tape *t, ddi_value *x, double rate)
 {
     const dd_dropout draw = ddi_draw(t, rate);
     if (draw.rate <= 0) {
-        return x;
+        return;
     }
-    ddi_value *y = ddi_new(t, x->ndim, x->shape);
-    const dd_op_dropout a = {x->data, y->data, x->count, draw};
+    const dd_op_dropout a = {x->data, x->data, x->count, draw};
     ddi_tape_run(t, DD_OPERATOR_dropout, &a);
     ddi_tape_count(t, 0, 0, 2 * (double)x->count);
-    ddi_note(t, dropout_back, y, false, &a, sizeof a, 1, &x);
-    return y;
+    ddi_note(t, dropout_back, ddi_view(t, x, 0, x->ndim, x->shape), false, &a, sizeof a, 1, &x);
 }
 
 /* ---- a + b */

@@ -140,7 +140,9 @@ ddi_value *ddi_groupnorm(ddi_tape *tape, ddi_value *x, ddi_param *gamma, ddi_par
                          int64_t first);
 /* LN(x + dropout(r)) over the last axis. */
 ddi_value *ddi_layernorm(ddi_tape *tape, ddi_value *x, ddi_value *r, ddi_param *gamma, ddi_param *beta, double dropout);
-ddi_value *ddi_dropout(ddi_tape *tape, ddi_value *x, double rate);
+/* In place: x must come from an operation that can go back from what is left of it, as one that ends with ReLU can: it passes
+ * no gradient where x is 0. */
+void ddi_dropout(ddi_tape *tape, ddi_value *x, double rate);
 /* a + b; b repeats where it is smaller. */
 ddi_value *ddi_plus(ddi_tape *tape, ddi_value *a, ddi_value *b);
 /* Columns first .. first+width of x [rows,d], for each of `images`: [images,rows,width]. */

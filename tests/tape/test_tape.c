@@ -60,7 +60,7 @@ static ddi_value *layer(ddi_tape *t, const void *arg, ddi_value *const *in)
 {
     const graph *g = arg;
     ddi_value *x = ddi_linear(t, in[0], g->w, g->bias, true, NULL);
-    x = ddi_dropout(t, x, 0.3);
+    ddi_dropout(t, x, 0.3);
     return ddi_layernorm(t, in[0], x, g->gamma, g->beta, 0.2);
 }
 
