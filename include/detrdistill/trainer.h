@@ -52,7 +52,7 @@ typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *nam
  * `options` (dd_options_help("trainer")):
  *   epochs=50  steps=0 (0: all epochs; else the run ends after so many)  batch=2
  *   accumulate=1 (batches of a step: gradients are averaged)
- *   compute=fp32|bf16 (bf16: products in bf16, weights, sums and moments stay fp32)
+ *   compute=fp32|bf16 (bf16: products in bf16, the teacher's too; weights, sums and moments stay fp32)
  *   lr=2e-4  lr.backbone=0.1  lr.sampling=0.1 (factors: backbone; sampling offsets and reference points)
  *   warmup=500 (steps, linear)  warmup-from=0.001  drop=auto|EPOCH,EPOCH,.. (auto: after four fifths)  drop-factor=0.1
  *   decay=1e-4  decay-norm-bias=1 (0: tensors of one dimension do not decay)  beta1=0.9  beta2=0.999  eps=1e-8

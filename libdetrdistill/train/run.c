@@ -121,6 +121,9 @@ static dd_status make_own_parts(dd_trainer *t)
     t->student_hash = t->folder[0] ? ddi_model_hash(t->student) : 0;
     t->teacher_hash = t->folder[0] && t->teacher ? ddi_model_hash(t->teacher) : 0;
     t->student->tape.compute = t->settings.bf16 ? DD_COMPUTE_BF16 : DD_COMPUTE_FULL;
+    if (t->teacher && t->teacher->dtype == DD_F32) {
+        t->teacher->tape.compute = t->student->tape.compute;
+    }
     return make_optimiser(t);
 }
 
