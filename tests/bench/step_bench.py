@@ -78,7 +78,8 @@ def our_step(case, compute, folder):
 
     def start():
         context = dd.Context(threads=2)
-        models = [dd.Model(context, backbone=f"resnet-{depth}", classes=80, dropout=0, gradients=gradients)
+        models = [dd.Model(context, backbone=f"resnet-{depth}", classes=80, dropout=0, attention_dropout=0,
+                           activation_dropout=0, gradients=gradients)
                   for depth, gradients in ((student, 1), (teacher, 0))]
         data = dd.Dataset(folder)
         trainer = dd.Trainer(models[0], data, teacher=models[1], epochs=10000, batch=images, sizes=height, max_size=width, flip=0, crop=0,
