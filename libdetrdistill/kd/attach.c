@@ -13,7 +13,7 @@ bool ddi_attached_input(int32_t input)
     return input == IN_PIXELS || input == IN_IDS || (input >= IN_GT_BOXES && input <= IN_SIZES);
 }
 
-static const ddi_deformable_config *config_of(const dd_model *m)
+static const ddi_model_config *config_of(const dd_model *m)
 {
     return &m->net.config;
 }
@@ -31,9 +31,6 @@ static dd_status check_models(const dd_distiller *d, const dd_model *student, co
                         d->attached ? "models already" : "had a step without models");
     if (!student->settings.gradients || !student->params.grad.data)
         return ddi_fail(DD_ERR_STATE, NULL, "dd_distiller_attach: the student keeps no gradients; make it with gradients=1");
-    if (d->settings.family != 0)
-        return ddi_fail(DD_ERR_UNSUPPORTED, "family",
-                        "dd_distiller_attach: the models are Deformable DETR; the distiller has another family");
     const int64_t classes = config_of(student)->classes;
     if (d->settings.classes && d->settings.classes != classes)
         return ddi_fail(DD_ERR_SHAPE, "classes", "dd_distiller_attach: the distiller has classes=%lld, the student %lld",
@@ -44,17 +41,50 @@ static dd_status check_models(const dd_distiller *d, const dd_model *student, co
     return DD_OK;
 }
 
+/* The conventions are the student's. */
+static dd_status settle_family(dd_distiller *d, const ddi_attachment *a)
+{
+    const ddi_detector *detector = config_of(a->student)->detector;
+    const int32_t number = ddi_detector_number(detector);
+    if (d->settings.family != 0 && d->settings.family != number)
+        return ddi_fail(DD_ERR_UNSUPPORTED, "family", "dd_distiller_attach: the student is a %s, the distiller has family=%s",
+                        detector->name, ddi_detectors[d->settings.family]->name);
+    d->settings.family = number;
+    return DD_OK;
+}
+
+/* What needs models that are alike: the maps of one level after the other, and queries that mean the same. */
+static dd_status check_alike(const ddi_distiller_settings *s, const ddi_model_config *student, const ddi_model_config *teacher)
+{
+    const bool same = student->detector == teacher->detector;
+    if (!same && s->prior != DDI_PRIOR_NONE)
+        return ddi_fail(DD_ERR_UNSUPPORTED, "prior",
+                        "dd_distiller_attach: queries of a %s mean nothing to a %s; give prior=none", teacher->detector->name,
+                        student->detector->name);
+    if (!same && s->mask != DDI_MASK_NONE)
+        return ddi_fail(DD_ERR_UNSUPPORTED, "feature-mask",
+                        "dd_distiller_attach: the maps of a %s and a %s are not alike; give feature-mask=none",
+                        teacher->detector->name, student->detector->name);
+    if (!same && s->contrastive)
+        return ddi_fail(DD_ERR_UNSUPPORTED, "contrastive",
+                        "dd_distiller_attach: contrastive=1 needs models of one family; this is a %s and a %s",
+                        teacher->detector->name, student->detector->name);
+    return DD_OK;
+}
+
 /* Without a teacher, and where a module asks for what these models do not have. */
 static dd_status settle_modules(dd_distiller *d, const ddi_attachment *a)
 {
     ddi_distiller_settings *s = &d->settings;
+    DDI_TRY(settle_family(d, a));
     if (!a->teacher) {
         s->logits = s->split = s->contrastive = 0;
         s->mask = DDI_MASK_NONE;
         s->prior = DDI_PRIOR_NONE;
         return DD_OK;
     }
-    const ddi_deformable_config *student = config_of(a->student), *teacher = config_of(a->teacher);
+    const ddi_model_config *student = config_of(a->student), *teacher = config_of(a->teacher);
+    DDI_TRY(check_alike(s, student, teacher));
     if (s->contrastive && student->queries > teacher->queries)
         return ddi_fail(DD_ERR_SHAPE, "contrastive",
                         "dd_distiller_attach: contrastive=1 needs at least as many teacher queries (%lld) as student queries "
@@ -72,7 +102,7 @@ static dd_status settle_modules(dd_distiller *d, const ddi_attachment *a)
 /* Those of the losses: their widths are known before the first step. */
 static dd_status make_loss_parameters(dd_distiller *d, const ddi_attachment *a)
 {
-    const ddi_deformable_config *student = config_of(a->student), *teacher = config_of(a->teacher);
+    const ddi_model_config *student = config_of(a->student), *teacher = config_of(a->teacher);
     d->dtype = a->student->dtype;
     d->levels = a->levels;
     d->active[DDI_FEATURES] = a->wants_maps;
@@ -100,14 +130,22 @@ static dd_status make_map(ddi_attachment *a, const char *name, ddi_dense *map)
     return map->b ? DD_OK : DD_ERR_NOMEM;
 }
 
+static bool has_column(const dd_model *m, bool content)
+{
+    const ddi_model_config *c = config_of(m);
+    return (content ? c->detector->content_column(c) : c->detector->position_column(c)) >= 0;
+}
+
 /* Maps for the teacher's queries where the decoders differ in width (C.2). */
 static dd_status make_query_maps(dd_distiller *d, ddi_attachment *a)
 {
     ddi_params_init(&a->maps, d->exec.context, a->student->dtype);
     if (!a->wants_group || config_of(a->student)->d == config_of(a->teacher)->d)
         return DD_OK;
-    DDI_TRY(make_map(a, "position", &a->position_map));
-    DDI_TRY(make_map(a, "content", &a->content_map));
+    if (a->stored_group || has_column(a->teacher, false))
+        DDI_TRY(make_map(a, "position", &a->position_map));
+    if (a->stored_group || has_column(a->teacher, true))
+        DDI_TRY(make_map(a, "content", &a->content_map));
     DDI_TRY(ddi_params_allocate(&a->maps, &d->exec, (uint64_t)d->exec.context->settings.seed));
     return ddi_params_allocate_grad(&a->maps, &d->exec);
 }
@@ -125,16 +163,21 @@ static dd_status make_sums(dd_distiller *d)
 
 /* ---- Teacher Init (C.5) */
 
+static int64_t row_of(const ddi_param *table)
+{
+    return table ? table->shape[1] : 0;
+}
+
 static dd_status copy_table(dd_distiller *d, const ddi_attachment *a)
 {
-    const ddi_deformable_config *student = config_of(a->student), *teacher = config_of(a->teacher);
+    const ddi_model_config *student = config_of(a->student), *teacher = config_of(a->teacher);
     const ddi_param *from = a->teacher->net.queries, *to = a->student->net.queries;
-    if (!from || !to || student->queries != teacher->queries || student->d != teacher->d)
+    if (!from || !to || student->queries != teacher->queries || row_of(from) != row_of(to))
         return ddi_fail(DD_ERR_SHAPE, "prior",
                         "prior=init copies the teacher's query table (%lld queries of %lld numbers%s); the student has %lld of "
                         "%lld%s",
-                        (long long)teacher->queries, (long long)(2 * teacher->d), from ? "" : ", made by its encoder",
-                        (long long)student->queries, (long long)(2 * student->d), to ? "" : ", made by its encoder");
+                        (long long)teacher->queries, (long long)row_of(from), from ? "" : ", made by its encoder",
+                        (long long)student->queries, (long long)row_of(to), to ? "" : ", made by its encoder");
     const dd_op_gather copy = {.src = from->data,
                                .dst = to->data,
                                .src_dtype = a->teacher->dtype,
@@ -153,18 +196,22 @@ static void choose_taps(const dd_distiller *d, ddi_attachment *a)
     a->wants_maps = s->mask != DDI_MASK_NONE;
     a->wants_queries = a->wants_maps || s->contrastive;
     a->wants_group = s->prior == DDI_PRIOR_GROUP || s->prior == DDI_PRIOR_ASSIGNED;
-    a->encoder = s->source == DDI_SOURCE_ENCODER;
+    const ddi_model_config *student = config_of(a->student);
+    a->encoder = s->source == DDI_SOURCE_ENCODER || (s->source == DDI_SOURCE_AUTO && student->detector->features_from_encoder);
     if (!a->teacher)
         return;
-    const int32_t mine = config_of(a->student)->levels, theirs = config_of(a->teacher)->levels;
-    a->levels = mine < theirs ? mine : theirs;
-    a->stored_group = a->wants_group && (config_of(a->teacher)->two_stage || config_of(a->student)->two_stage);
+    const ddi_model_config *teacher = config_of(a->teacher);
+    a->levels = student->levels < teacher->levels ? student->levels : teacher->levels;
+    a->stored_group = a->wants_group && (teacher->detector->reads_image(teacher) || student->detector->reads_image(student));
 }
 
 static dd_status fill(dd_distiller *d, ddi_attachment *a)
 {
     DDI_TRY(settle_modules(d, a));
     choose_taps(d, a);
+    if (a->wants_maps && a->encoder && (config_of(a->student)->encoder_layers < 1 || config_of(a->teacher)->encoder_layers < 1))
+        return ddi_fail(DD_ERR_UNSUPPORTED, "feature-source",
+                        "dd_distiller_attach: feature-source=encoder, and a model has no encoder");
     DDI_TRY(make_query_maps(d, a));
     if (a->teacher)
         DDI_TRY(make_loss_parameters(d, a));

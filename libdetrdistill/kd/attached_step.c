@@ -38,17 +38,23 @@ static ddi_value *take_constant(ddi_tape *t, const dd_tensor *from, int64_t imag
     return v;
 }
 
+/* In the student's width; NULL: the teacher has none, and the student's own rule holds. */
+static ddi_value *take_queries(ddi_tape *t, const dd_tensor *from, const ddi_dense *map, int64_t images)
+{
+    if (from->ndim == 0)
+        return NULL;
+    ddi_value *q = take_constant(t, from, images);
+    return map->w ? ddi_run_dense(t, map, q) : q;
+}
+
 static bool make_group(ddi_tape *t, void *arg, int64_t images, ddi_query_values *q)
 {
     const ddi_attachment *a = arg;
     const ddi_teacher_outputs *o = &a->teacher_outputs;
-    q->position = take_constant(t, &o->position, images);
-    q->content = take_constant(t, &o->content, images);
-    if (a->position_map.w) {
-        q->position = ddi_run_dense(t, &a->position_map, q->position);
-        q->content = ddi_run_dense(t, &a->content_map, q->content);
-    }
-    q->reference = a->student->net.config.two_stage ? take_constant(t, &o->reference, images) : NULL;
+    const ddi_model_config *c = &a->student->net.config;
+    q->position = take_queries(t, &o->position, &a->position_map, images);
+    q->content = take_queries(t, &o->content, &a->content_map, images);
+    q->reference = c->detector->reads_image(c) ? take_constant(t, &o->reference, images) : NULL;
     return true;
 }
 

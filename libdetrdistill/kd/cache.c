@@ -135,7 +135,7 @@ static void hash_parameter(void *arg, int64_t i)
 static dd_status hash_weights(dd_distiller *d, ddi_cache *c)
 {
     const dd_model *m = d->attached->teacher;
-    const ddi_deformable_config *g = &m->net.config;
+    const ddi_model_config *g = &m->net.config;
     const size_t bytes = (size_t)m->params.count * sizeof(ddi_hash);
     const int64_t shape[] = {m->dtype,          m->tape.compute,   g->d,         g->queries,        g->classes,
                              g->levels,         g->encoder_layers, g->refine,    g->decoder_layers, g->encoder_heads,
@@ -213,7 +213,7 @@ static size_t piece_bytes(const piece *p, size_t element)
 static dd_status plan(dd_distiller *d, ddi_cache *c)
 {
     const ddi_attachment *a = d->attached;
-    const ddi_deformable_config *g = &a->teacher->net.config;
+    const ddi_model_config *g = &a->teacher->net.config;
     const int64_t *pixels = d->input[IN_PIXELS].tensor.shape, L = g->decoder_layers, N = g->queries;
     if (pixels[1] != 3 || pixels[0] < 1 || pixels[2] < 1 || pixels[3] < 1 || pixels[2] > DDI_MAX_MAP_SIDE ||
         pixels[3] > DDI_MAX_MAP_SIDE)

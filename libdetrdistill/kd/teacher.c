@@ -20,7 +20,7 @@ dd_tensor ddi_level_view(const dd_tensor *maps, const ddi_levels *levels, int32_
 
 dd_status ddi_pack_layers(ddi_exec *x, const dd_model *m, ddi_buffer *buffer, dd_tensor *view)
 {
-    const ddi_deformable_config *c = &m->net.config;
+    const ddi_model_config *c = &m->net.config;
     const ddi_value *first = m->out.layer[0];
     const size_t bytes = (size_t)first->count * m->tape.element;
     const int64_t shape[4] = {c->decoder_layers, first->shape[0], first->shape[1], first->shape[2]};
@@ -37,11 +37,13 @@ static dd_status view_value(const dd_model *m, const ddi_value *v, dd_tensor *vi
                           m->context->device_index, DD_TENSOR_READONLY);
 }
 
-/* Half of the query table, the same for all images: [B,N,d] with stride 0. */
-static dd_status view_table(const dd_model *m, int64_t images, int64_t first, dd_tensor *view)
+/* Columns of the query table, the same for all images: [B,N,d] with stride 0. first < 0: the table has none. */
+static dd_status view_table(const dd_model *m, int64_t images, int32_t first, dd_tensor *view)
 {
-    const int64_t d = m->net.config.d;
-    const int64_t shape[3] = {images, m->net.config.queries, d}, stride[3] = {0, 2 * d, 1};
+    if (first < 0)
+        return DD_OK;
+    const int64_t d = m->net.config.d, row = m->net.queries->shape[1];
+    const int64_t shape[3] = {images, m->net.config.queries, d}, stride[3] = {0, row, 1};
     return dd_tensor_init(view, m->net.queries->data + (size_t)first * m->tape.element, m->dtype, 3, shape, stride,
                           m->context->backend->device_type, m->context->device_index, DD_TENSOR_READONLY);
 }
@@ -60,8 +62,10 @@ static dd_status run_model(dd_distiller *d, const dd_tensor *sizes)
     if (a->wants_maps)
         DDI_TRY(view_value(m, a->encoder ? m->out.encoder : m->out.features, &o->maps));
     if (a->stored_group) {
-        DDI_TRY(view_value(m, m->out.queries.position, &o->position));
-        DDI_TRY(view_value(m, m->out.queries.content, &o->content));
+        if (m->out.queries.position)
+            DDI_TRY(view_value(m, m->out.queries.position, &o->position));
+        if (m->out.queries.content)
+            DDI_TRY(view_value(m, m->out.queries.content, &o->content));
         DDI_TRY(view_value(m, m->out.queries.reference, &o->reference));
     }
     return a->wants_queries ? ddi_pack_layers(&d->exec, m, &a->teacher_queries, &o->queries) : DD_OK;
@@ -77,6 +81,7 @@ dd_status ddi_teacher_run(dd_distiller *d, const dd_tensor *sizes)
     if (!a->wants_group || a->stored_group)
         return DD_OK;
     const int64_t images = o->logits.shape[1];
-    DDI_TRY(view_table(m, images, 0, &o->position));
-    return view_table(m, images, m->net.config.d, &o->content);
+    const ddi_model_config *c = &m->net.config;
+    DDI_TRY(view_table(m, images, c->detector->position_column(c), &o->position));
+    return view_table(m, images, c->detector->content_column(c), &o->content);
 }

@@ -4,9 +4,8 @@
 #ifndef DDI_MATCH_CONVENTIONS_H
 #define DDI_MATCH_CONVENTIONS_H
 
+#include "base/families.h"
 #include <stdint.h>
-
-#define DDI_FAMILIES "deformable-detr|conditional-detr|adamixer|dino"
 
 typedef struct ddi_conventions {
     int32_t l1_xyxy;       /* L1 over xyxy instead of cxcywh */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options that describe a model made from nothing. */
 #include "base/error.h"
+#include "base/families.h"
 #include "base/limits.h"
 #include "models/model.h"
 
@@ -20,7 +21,8 @@ typedef struct architecture {
 #define AT(field) offsetof(architecture, field)
 
 static const ddi_option options[] = {
-    {"family", DDI_CHOICE, AT(family), 0, 0, "deformable-detr", "deformable-detr", "kind of detector"},
+    {"family", DDI_CHOICE, AT(family), 0, 0, "deformable-detr", DDI_FAMILIES,
+     "kind of detector; the defaults below are deformable-detr's"},
     {"backbone", DDI_CHOICE, AT(backbone), 0, 0, "resnet-50", "resnet-18|resnet-50|resnet-101", "where features come from"},
     {"classes", DDI_INT, AT(classes), 1, DDI_MAX_CLASSES, "80", NULL, "classes to tell apart"},
     {"queries", DDI_INT, AT(queries), 1, DDI_MAX_QUERIES, "300", NULL, "most detections of an image"},
@@ -93,43 +95,54 @@ static int64_t either(int64_t own, int64_t general)
     return own ? own : general;
 }
 
-static dd_status translate(const architecture *a, ddi_deformable_config *c)
+static dd_status translate(const architecture *a, ddi_model_config *c)
 {
-    *c = (ddi_deformable_config){.d = a->width,
-                                 .encoder_ffn = either(a->encoder_ffn, a->ffn),
-                                 .decoder_ffn = either(a->decoder_ffn, a->ffn),
-                                 .queries = a->queries,
-                                 .classes = a->classes,
-                                 .levels = (int32_t)a->levels,
-                                 .encoder_layers = (int32_t)a->encoder_layers,
-                                 .decoder_layers = (int32_t)a->decoder_layers,
-                                 .encoder_heads = (int32_t)either(a->encoder_heads, a->heads),
-                                 .decoder_heads = (int32_t)either(a->decoder_heads, a->heads),
-                                 .encoder_points = (int32_t)either(a->encoder_points, a->points),
-                                 .decoder_points = (int32_t)either(a->decoder_points, a->points),
-                                 .refine = a->refine,
-                                 .two_stage = a->two_stage,
-                                 .neck_bias = a->neck_bias,
-                                 .shared_class_head = a->shared_class_head,
-                                 .dropout = a->dropout,
-                                 .attention_dropout = a->attention_dropout,
-                                 .activation_dropout = a->activation_dropout};
+    *c = (ddi_model_config){.detector = ddi_detectors[a->family],
+                            .d = a->width,
+                            .encoder_ffn = either(a->encoder_ffn, a->ffn),
+                            .decoder_ffn = either(a->decoder_ffn, a->ffn),
+                            .queries = a->queries,
+                            .classes = a->classes,
+                            .levels = (int32_t)a->levels,
+                            .encoder_layers = (int32_t)a->encoder_layers,
+                            .decoder_layers = (int32_t)a->decoder_layers,
+                            .encoder_heads = (int32_t)either(a->encoder_heads, a->heads),
+                            .decoder_heads = (int32_t)either(a->decoder_heads, a->heads),
+                            .encoder_points = (int32_t)either(a->encoder_points, a->points),
+                            .decoder_points = (int32_t)either(a->decoder_points, a->points),
+                            .refine = a->refine,
+                            .two_stage = a->two_stage,
+                            .neck_bias = a->neck_bias,
+                            .shared_class_head = a->shared_class_head,
+                            .dropout = a->dropout,
+                            .attention_dropout = a->attention_dropout,
+                            .activation_dropout = a->activation_dropout};
     DDI_TRY(read_backbone(a, &c->backbone));
-    if (c->two_stage && !c->refine) {
-        return ddi_fail(DD_ERR_OPTION, "two-stage", "architecture option two-stage=1 needs refine=1");
-    }
-    const char *wrong = ddi_deformable_complaint(c);
+    const char *wrong = ddi_config_complaint(c);
     return wrong ? ddi_fail(DD_ERR_OPTION, NULL, "architecture options: %s", wrong) : DD_OK;
 }
 
-dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config, char *weights)
+/* The family's defaults, then what the user gives: his words are read once more, for the family may be the last of them. */
+static dd_status read_words(const char *text, architecture *a)
+{
+    ddi_options_init(&ddi_architecture_options, a);
+    DDI_TRY(ddi_options_parse(&ddi_architecture_options, text, a, NULL));
+    const int32_t family = a->family;
+    if (family >= ddi_detector_count) {
+        return ddi_fail(DD_ERR_UNSUPPORTED, "family", "models of this family are not there yet");
+    }
+    ddi_options_init(&ddi_architecture_options, a);
+    DDI_TRY(ddi_options_parse(&ddi_architecture_options, ddi_detectors[family]->defaults, a, NULL));
+    return ddi_options_parse(&ddi_architecture_options, text, a, NULL);
+}
+
+dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_model_config *config, char *weights)
 {
     architecture *a = ddi_alloc_zero(NULL, 1, sizeof *a);
     if (!a) {
         return ddi_fail_nomem(sizeof *a, "a model's options");
     }
-    ddi_options_init(&ddi_architecture_options, a);
-    dd_status status = ddi_options_parse(&ddi_architecture_options, text, a, NULL);
+    dd_status status = read_words(text, a);
     if (status == DD_OK) {
         *settings = a->model;
         memcpy(weights, a->backbone_weights, DDI_OPTION_TEXT);

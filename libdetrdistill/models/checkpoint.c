@@ -6,7 +6,6 @@
 #include "models/keymap.h"
 #include "models/model.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +20,15 @@ static dd_status no_map(const dd_tensorfile *file, const char *path)
         path, file->tensor_count > 0 ? file->tensor[0].name : "none");
 }
 
+static bool is_known(const char *family)
+{
+    bool known = false;
+    for (int32_t i = 0; i < ddi_detector_count; i++) {
+        known = known || strcmp(ddi_detectors[i]->type, family) == 0;
+    }
+    return known;
+}
+
 static dd_status rename_with(dd_tensorfile *file, const char *path, const ddi_model_settings *s, const ddi_key_rules *own,
                              const ddi_keymap **map)
 {
@@ -31,8 +39,8 @@ static dd_status rename_with(dd_tensorfile *file, const char *path, const ddi_mo
     if (!*map && own->count == 0) {
         return no_map(file, path);
     }
-    if (*map && strcmp((*map)->family, "deformable_detr") != 0) {
-        return ddi_fail(DD_ERR_UNSUPPORTED, path, "%.120s holds a model of the family %s; deformable_detr is read so far", path,
+    if (*map && !is_known((*map)->family)) {
+        return ddi_fail(DD_ERR_UNSUPPORTED, path, "%.120s holds a model of the kind %s, which is no detector of ours", path,
                         (*map)->family);
     }
     DDI_TRY(ddi_keymap_rename(file, *map, own, wanted));
@@ -55,9 +63,9 @@ dd_status ddi_checkpoint_rename(dd_tensorfile *file, const char *path, const ddi
     return status;
 }
 
-/* ---- Numbers */
+/* ---- Sizes, from tensors */
 
-static bool shape_of(const dd_tensorfile *file, const char *name, int32_t ndim, dd_tensor *view)
+bool ddi_file_shape(const dd_tensorfile *file, const char *name, int32_t ndim, dd_tensor *view)
 {
     const int32_t index = ddi_name_index_find(&file->tensor_index, name);
     if (index < 0 || file->tensor[index].view.ndim != ndim) {
@@ -67,120 +75,60 @@ static bool shape_of(const dd_tensorfile *file, const char *name, int32_t ndim, 
     return true;
 }
 
-static bool head_of(const dd_tensorfile *file, const char *head, dd_tensor *view)
-{
-    char under[DDI_NAME_BYTES];
-    snprintf(under, sizeof under, "model.decoder.%s", head);
-    return shape_of(file, head, 2, view) || shape_of(file, under, 2, view);
-}
-
-static bool same_bytes(const dd_tensor *a, const dd_tensor *b)
-{
-    return a->dtype == b->dtype && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1] &&
-           memcmp(a->data, b->data, (size_t)(a->shape[0] * a->shape[1] * dd_dtype_size(a->dtype))) == 0;
-}
-
-/* Layers without refinement share a head, of which programs store a copy for each. */
-static bool heads_differ(const dd_tensorfile *file)
-{
-    dd_tensor first, second;
-    return head_of(file, "bbox_embed.0.layers.0.weight", &first) && head_of(file, "bbox_embed.1.layers.0.weight", &second) &&
-           !same_bytes(&first, &second);
-}
-
-static int32_t count_layers(const dd_tensorfile *file, const char *part, int64_t *ffn)
+int32_t ddi_file_layers(const dd_tensorfile *file, const char *part, const char *tensor, int64_t *rows)
 {
     dd_tensor view;
     int32_t count = 0;
     for (; count <= DDI_MOST_LAYERS; count++) {
         char name[DDI_NAME_BYTES];
-        snprintf(name, sizeof name, "model.%s.layers.%d.fc1.weight", part, count);
-        if (!shape_of(file, name, 2, &view)) {
+        snprintf(name, sizeof name, "model.%s.layers.%d.%s", part, count, tensor);
+        if (!ddi_file_shape(file, name, 2, &view)) {
             break;
         }
-        *ffn = view.shape[0];
+        *rows = view.shape[0];
     }
     return count;
 }
 
-/* Points of a head on a level; 0: the rows do not fit the numbers of heads and levels. */
-static int32_t count_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels)
+bool ddi_file_all_zero(const dd_tensorfile *file, const char *name)
 {
     dd_tensor view;
-    const bool found = shape_of(file, name, 2, &view);
-    return found && view.shape[0] % (heads * levels) == 0 && view.shape[0] / heads / levels <= 64
-               ? (int32_t)(view.shape[0] / heads / levels)
-               : 0;
-}
-
-static bool all_zero(const dd_tensorfile *file, const char *name)
-{
-    dd_tensor view;
-    bool zero = shape_of(file, name, 1, &view);
+    bool zero = ddi_file_shape(file, name, 1, &view);
     for (int64_t i = 0; zero && i < view.shape[0] * dd_dtype_size(view.dtype); i++) {
         zero = ((const char *)view.data)[i] == 0;
     }
     return zero;
 }
 
-static dd_status lacks(const char *what)
+dd_status ddi_file_lacks(const char *what)
 {
     return ddi_fail(DD_ERR_NOT_FOUND, what, "the file lacks the tensor '%s'", what);
 }
 
-static dd_status read_heads(const dd_tensorfile *file, const ddi_model_settings *s, ddi_deformable_config *c)
+/* The family of a map; without one that of the tensors' own names. */
+static const ddi_detector *detector_of(const dd_tensorfile *file, const ddi_keymap *map)
 {
-    static const char encoder[] = "model.encoder.layers.0.self_attn.attention_weights.weight";
-    static const char decoder[] = "model.decoder.layers.0.encoder_attn.attention_weights.weight";
-    dd_tensor view;
-    if (!head_of(file, "class_embed.0.weight", &view)) {
-        return lacks("class_embed.0.weight");
+    map = map ? map : ddi_keymap_guess(file, "");
+    for (int32_t i = 0; map && i < ddi_detector_count; i++) {
+        if (strcmp(ddi_detectors[i]->type, map->family) == 0) {
+            return ddi_detectors[i];
+        }
     }
-    c->classes = view.shape[0];
-    c->refine = s->refine == 1 ? true : s->refine == 2 ? false : c->two_stage || heads_differ(file);
-    c->encoder_heads = c->decoder_heads = (int32_t)s->heads;
-    c->encoder_points = c->encoder_layers > 0 ? count_points(file, encoder, s->heads, c->levels) : 1;
-    c->decoder_points = count_points(file, decoder, s->heads, c->levels);
-    if (c->encoder_points == 0 || c->decoder_points == 0) {
-        return ddi_fail(DD_ERR_SHAPE, "heads",
-                        "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)s->heads,
-                        c->levels);
-    }
-    return DD_OK;
+    return ddi_detectors[0];
 }
 
 dd_status ddi_checkpoint_config(const dd_tensorfile *file, const ddi_model_settings *s, const ddi_keymap *map,
-                                ddi_deformable_config *c)
+                                ddi_model_config *c)
 {
-    dd_tensor view;
-    *c = (ddi_deformable_config){.encoder_ffn = 1, .neck_bias = true, .dropout = 0.1, .queries = s->queries};
-    if (!shape_of(file, "model.level_embed", 2, &view)) {
-        return lacks("model.level_embed");
-    }
-    if (view.shape[0] > DDI_MOST_LEVELS || view.shape[1] > 8192) {
-        return ddi_fail(DD_ERR_LIMIT, "model.level_embed", "the file's model has more than %d levels or 8192 channels",
-                        DDI_MOST_LEVELS);
-    }
-    c->levels = (int32_t)view.shape[0];
-    c->d = view.shape[1];
-    c->encoder_layers = count_layers(file, "encoder", &c->encoder_ffn);
-    c->decoder_layers = count_layers(file, "decoder", &c->decoder_ffn);
-    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, or more than %d", DDI_MOST_LAYERS);
-    }
-    c->two_stage = shape_of(file, "model.enc_output.weight", 2, &view);
-    if (shape_of(file, "model.query_position_embeddings.weight", 2, &view)) {
-        c->queries = view.shape[0];
-    }
-    DDI_TRY(read_heads(file, s, c));
+    const ddi_unsaid unsaid = {.refine = s->refine, .heads = s->heads, .queries = s->queries, .map = map};
+    *c = (ddi_model_config){.detector = detector_of(file, map)};
+    DDI_TRY(c->detector->files->read_tensors(file, &unsaid, c));
     if (c->queries > DDI_MAX_QUERIES || c->classes > DDI_MAX_CLASSES) {
         return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has more than %d queries or %d classes", DDI_MAX_QUERIES,
                         DDI_MAX_CLASSES);
     }
-    c->neck_bias = !(map && strncmp(map->convention, "mmdet", 5) == 0 && all_zero(file, "model.input_proj.0.0.bias"));
-    c->attention_dropout = c->activation_dropout = c->dropout;
     DDI_TRY(ddi_huggingface_backbone(file, &c->backbone));
-    const char *wrong = ddi_deformable_complaint(c);
+    const char *wrong = ddi_config_complaint(c);
     return wrong ? ddi_fail(DD_ERR_FORMAT, NULL, "the file's model cannot be: %s", wrong) : DD_OK;
 }
 

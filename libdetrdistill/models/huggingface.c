@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hugging Face folders of Deformable DETR: names of tensors, the other names that mean the same. */
+ * Hugging Face folders: the backbone, names of tensors and the other names that mean the same. */
 #include "base/error.h"
 #include "models/model.h"
 #include "tensor/tensor.h"
@@ -53,32 +53,11 @@ dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config 
     return DD_OK;
 }
 
-/* Whether a head of a layer is in the file, on its own or under the decoder. */
-static bool has_head(const dd_tensorfile *file, const char *head)
-{
-    char under[DDI_NAME_BYTES];
-    dd_tensor view;
-    snprintf(under, sizeof under, "model.decoder.%s", head);
-    return dd_tensorfile_get(file, head, &view) == DD_OK || dd_tensorfile_get(file, under, &view) == DD_OK;
-}
-
-/* transformers 5 ties the class heads of refining models unless the configuration says otherwise: the file tells. */
-void ddi_huggingface_heads(const dd_tensorfile *file, ddi_deformable_config *c)
-{
-    c->shared_class_head = has_head(file, "class_embed.0.weight") && !has_head(file, "class_embed.1.weight");
-    c->shared_box_head = has_head(file, "bbox_embed.0.layers.0.weight") && !has_head(file, "bbox_embed.1.layers.0.weight");
-}
-
 /* ---- Tensors */
 
 static bool begins(const char *name, const char *with)
 {
     return strncmp(name, with, strlen(with)) == 0;
-}
-
-static bool is_head(const char *name)
-{
-    return begins(name, "class_embed.") || begins(name, "bbox_embed.");
 }
 
 /* What timm and torchvision call a tensor of transformers' ResNet (names below the prefix). */
@@ -104,18 +83,16 @@ static bool other_backbone_name(const char *name, char *other, size_t size)
     return *kind != '\0';
 }
 
-/* The place of a tensor in the file, or -1. A head may be stored under the decoder; a backbone under timm's names. */
-static int32_t find_tensor(const dd_tensorfile *file, const char *name)
+/* The place of a tensor in the file, or -1. A family may know another name; a backbone may have timm's. */
+static int32_t find_tensor(const dd_model *m, const dd_tensorfile *file, const char *name)
 {
-    static const char decoder[] = "model.decoder.";
+    const ddi_detector_files *files = m->net.config.detector->files;
     char other[2 * DDI_NAME_BYTES];
     const int32_t index = ddi_name_index_find(&file->tensor_index, name);
     if (index >= 0) {
         return index;
     }
-    const char *plain = begins(name, decoder) && is_head(name + strlen(decoder)) ? name + strlen(decoder) : name;
-    if (is_head(plain)) {
-        snprintf(other, sizeof other, "%s%s", plain == name ? decoder : "", plain);
+    if (files->other_name && files->other_name(name, other, sizeof other)) {
         return ddi_name_index_find(&file->tensor_index, other);
     }
     const size_t prefix = strlen(ddi_backbone_prefix);
@@ -143,37 +120,15 @@ dd_status ddi_model_copy_in(dd_model *m, const ddi_param *p, const dd_tensor *vi
     return ddi_run(&m->exec, DD_OPERATOR_gather, m->dtype, &a);
 }
 
-/* transformers has biases in the neck whatever the configuration; where ours has none they are zeros in the file. */
-static bool is_neck_bias(const char *name)
-{
-    static const char prefix[] = "model.input_proj.";
-    return begins(name, prefix) && strcmp(name + sizeof prefix, ".0.bias") == 0;
-}
-
 /* What the model has no use for, and may be in the file all the same. */
 static bool is_spare(const dd_model *m, const char *name)
 {
+    const ddi_model_config *c = &m->net.config;
     const size_t length = strlen(name), tail = strlen("num_batches_tracked");
-    char number[16];
-    const char *head = begins(name, "model.decoder.") ? name + strlen("model.decoder.") : name;
     if (length > tail && strcmp(name + length - tail, "num_batches_tracked") == 0) {
         return true;
     }
-    if (is_neck_bias(name)) {
-        return !m->net.config.neck_bias;
-    }
-    if (!is_head(head)) {
-        return false;
-    }
-    /* Copies of heads of layers that there are. */
-    const char *dot = strchr(head, '.') + 1;
-    for (int32_t i = 0; i <= m->net.config.decoder_layers; i++) {
-        snprintf(number, sizeof number, "%d.", i);
-        if (begins(dot, number)) {
-            return true;
-        }
-    }
-    return false;
+    return c->detector->files->is_spare && c->detector->files->is_spare(c, name);
 }
 
 /* Names for an error sentence: the first few, and how many there are; the log has them all. */
@@ -228,7 +183,7 @@ static dd_status match_names(const dd_model *m, const dd_tensorfile *file, int32
 {
     name_list missing = {.model = m, .what = "the file lacks"}, unknown = {.model = m, .what = "this model does not know"};
     for (int32_t i = 0; i < m->params.count; i++) {
-        place[i] = find_tensor(file, m->params.all[i]->name);
+        place[i] = find_tensor(m, file, m->params.all[i]->name);
         if (place[i] < 0) {
             note_name(&missing, m->params.all[i]->name);
         } else {
@@ -270,47 +225,21 @@ dd_status ddi_huggingface_load(dd_model *m, const dd_tensorfile *file, const int
     return DD_OK;
 }
 
-/* In transformers the decoder of refining models has the heads, too: both names are stored, as in the files of its hub. */
-static dd_status save_copy(const dd_model *m, dd_tensorfile *file, const char *name, const dd_tensor *view)
-{
-    static const char decoder[] = "model.decoder.";
-    char other[DDI_NAME_BYTES];
-    if (begins(name, decoder) && is_head(name + strlen(decoder))) {
-        return dd_tensorfile_set(file, name + strlen(decoder), view);
-    }
-    if (!m->net.config.refine || !begins(name, "bbox_embed.")) {
-        return DD_OK;
-    }
-    snprintf(other, sizeof other, "%s%s", decoder, name);
-    return dd_tensorfile_set(file, other, view);
-}
-
-static dd_status save_neck_biases(const dd_model *m, dd_tensorfile *file)
-{
-    const ddi_deformable_config *c = &m->net.config;
-    void *zeros = c->neck_bias ? NULL : ddi_alloc_zero(&m->context->allocator, (size_t)c->d, m->tape.element);
-    dd_status status = c->neck_bias || zeros ? DD_OK : ddi_fail_nomem((uint64_t)c->d * m->tape.element, "biases");
-    for (int32_t l = 0; zeros && l < c->levels && status == DD_OK; l++) {
-        char name[DDI_NAME_BYTES];
-        dd_tensor view;
-        snprintf(name, sizeof name, "model.input_proj.%d.0.bias", l);
-        status = dd_tensor_init(&view, zeros, m->dtype, 1, &c->d, NULL, DD_DEVICE_CPU, 0, 0);
-        status = status == DD_OK ? dd_tensorfile_set(file, name, &view) : status;
-    }
-    ddi_free(&m->context->allocator, zeros);
-    return status;
-}
-
 dd_status ddi_huggingface_save(const dd_model *m, dd_tensorfile *file)
 {
+    const ddi_detector_files *files = m->net.config.detector->files;
     DDI_TRY(dd_tensorfile_set_metadata(file, "format", "pt"));
-    DDI_TRY(save_neck_biases(m, file));
+    if (files->save_more) {
+        DDI_TRY(files->save_more(&m->net, m->context, m->dtype, file));
+    }
     for (int32_t i = 0; i < m->params.count; i++) {
         const ddi_param *p = m->params.all[i];
         dd_tensor view;
         DDI_TRY(dd_tensor_init(&view, p->data, m->dtype, p->ndim, p->shape, NULL, DD_DEVICE_CPU, 0, 0));
         DDI_TRY(dd_tensorfile_set(file, p->name, &view));
-        DDI_TRY(save_copy(m, file, p->name, &view));
+        if (files->save_copy) {
+            DDI_TRY(files->save_copy(&m->net.config, file, p->name, &view));
+        }
     }
     return DD_OK;
 }

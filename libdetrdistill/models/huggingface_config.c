@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
- * config.json of a Hugging Face folder of Deformable DETR: reading and writing. */
+ * config.json of a model's folder, transformers' way: reading and writing. What is a family's own stands in its table of keys.
+ */
 #include "base/error.h"
 #include "base/io.h"
+#include "base/limits.h"
 #include "models/model.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
-typedef struct reader {
+struct ddi_config_reader {
     struct json_object *root;
     const char *file;
     dd_status status;
-} reader;
+};
 
-static void complain(reader *r, const char *key, const char *what)
+void ddi_config_complain(ddi_config_reader *r, const char *key, const char *what)
 {
     if (r->status == DD_OK) {
         r->status = ddi_fail(DD_ERR_FORMAT, key, "%s: '%s' %s", r->file, key, what);
     }
 }
 
-static int64_t read_integer(reader *r, const char *key, int64_t initial, int64_t low, int64_t high)
+int64_t ddi_config_integer(ddi_config_reader *r, const char *key, int64_t initial, int64_t low, int64_t high)
 {
     struct json_object *value;
     if (!json_object_object_get_ex(r->root, key, &value) || !value) {
@@ -29,85 +31,90 @@ static int64_t read_integer(reader *r, const char *key, int64_t initial, int64_t
     }
     const int64_t number = json_object_is_type(value, json_type_int) ? json_object_get_int64(value) : low - 1;
     if (number < low || number > high) {
-        complain(r, key, "is no integer in its range");
+        ddi_config_complain(r, key, "is no integer in its range");
         return initial;
     }
     return number;
 }
 
-static double read_rate(reader *r, const char *key)
+double ddi_config_real(ddi_config_reader *r, const char *key, double initial, double low, double high)
 {
     struct json_object *value;
     if (!json_object_object_get_ex(r->root, key, &value) || !value) {
-        return 0;
+        return initial;
     }
     const bool number = json_object_is_type(value, json_type_double) || json_object_is_type(value, json_type_int);
-    const double rate = number ? json_object_get_double(value) : -1;
-    if (!(rate >= 0 && rate < 1)) {
-        complain(r, key, "is no number in [0,1)");
-        return 0;
+    const double real = number ? json_object_get_double(value) : low - 1;
+    if (!(real >= low && real < high)) {
+        ddi_config_complain(r, key, "is no number in its range");
+        return initial;
     }
-    return rate;
+    return real;
 }
 
-static bool read_flag(reader *r, const char *key)
+bool ddi_config_flag(ddi_config_reader *r, const char *key, bool initial)
 {
     struct json_object *value;
-    return json_object_object_get_ex(r->root, key, &value) && json_object_get_boolean(value);
+    return json_object_object_get_ex(r->root, key, &value) && value ? json_object_get_boolean(value) : initial;
 }
 
-static bool has_key(reader *r, const char *key)
+static int64_t count_classes(ddi_config_reader *r)
 {
     struct json_object *value;
-    return json_object_object_get_ex(r->root, key, &value) && value;
-}
-
-static int64_t count_classes(reader *r)
-{
-    struct json_object *value;
+    int64_t count = ddi_config_integer(r, "num_labels", 2, 1, DDI_MAX_CLASSES);
     if (json_object_object_get_ex(r->root, "id2label", &value) && json_object_is_type(value, json_type_object)) {
-        return json_object_object_length(value);
+        count = json_object_object_length(value);
     }
-    return read_integer(r, "num_labels", 2, 1, 65536);
+    if (count < 1 || count > DDI_MAX_CLASSES) {
+        ddi_config_complain(r, "id2label", "has no class, or too many");
+    }
+    return count;
 }
 
-static void check_family(reader *r)
+static void read_family(ddi_config_reader *r, ddi_model_config *c)
 {
     struct json_object *value;
     const char *family = json_object_object_get_ex(r->root, "model_type", &value) ? json_object_get_string(value) : NULL;
-    if (!family || strcmp(family, "deformable_detr") != 0) {
-        complain(r, "model_type", "is not 'deformable_detr', the one family that is read so far");
+    for (int32_t i = 0; family && i < ddi_detector_count; i++) {
+        if (strcmp(ddi_detectors[i]->type, family) == 0) {
+            c->detector = ddi_detectors[i];
+        }
     }
-    if (read_flag(r, "dilation")) {
-        complain(r, "dilation", "asks for a dilated backbone, which is not supported");
+    if (!c->detector) {
+        ddi_config_complain(r, "model_type", "is no family of detectors that is known here");
+    }
+    if (ddi_config_flag(r, "dilation", false)) {
+        ddi_config_complain(r, "dilation", "asks for a dilated backbone, which is not supported");
     }
 }
 
-static void read_numbers(reader *r, ddi_deformable_config *c)
+static void read_key(ddi_config_reader *r, const ddi_config_key *k, ddi_model_config *c)
 {
-    c->two_stage = read_flag(r, "two_stage");
-    c->refine = read_flag(r, "with_box_refine");
-    c->d = read_integer(r, "d_model", 256, 1, 8192);
-    c->encoder_ffn = read_integer(r, "encoder_ffn_dim", 1024, 1, 65536);
-    c->decoder_ffn = read_integer(r, "decoder_ffn_dim", 1024, 1, 65536);
-    c->queries = read_integer(r, c->two_stage ? "two_stage_num_proposals" : "num_queries", 300, 1, 16384);
-    c->classes = count_classes(r);
-    c->levels = (int32_t)read_integer(r, "num_feature_levels", 4, 3, DDI_MOST_LEVELS);
-    c->encoder_layers = (int32_t)read_integer(r, "encoder_layers", 6, 0, DDI_MOST_LAYERS);
-    c->decoder_layers = (int32_t)read_integer(r, "decoder_layers", 6, 1, DDI_MOST_LAYERS);
-    c->encoder_heads = (int32_t)read_integer(r, "encoder_attention_heads", 8, 1, 1024);
-    c->decoder_heads = (int32_t)read_integer(r, "decoder_attention_heads", 8, 1, 1024);
-    c->encoder_points = (int32_t)read_integer(r, "encoder_n_points", 4, 1, 64);
-    c->decoder_points = (int32_t)read_integer(r, "decoder_n_points", 4, 1, 64);
-    c->dropout = read_rate(r, "dropout");
-    c->attention_dropout = read_rate(r, "attention_dropout");
-    c->activation_dropout = read_rate(r, "activation_dropout");
-    c->neck_bias = !has_key(r, "neck_bias") || read_flag(r, "neck_bias");
-    if (c->d % 32 != 0 || c->d % c->encoder_heads != 0 || c->d % c->decoder_heads != 0) {
-        complain(r, "d_model", "is not a multiple of 32 and of the numbers of heads");
+    void *at = (char *)c + k->at;
+    switch (k->kind) {
+    case DDI_KEY_INT32:
+        *(int32_t *)at = (int32_t)ddi_config_integer(r, k->key, (int64_t)k->initial, (int64_t)k->low, (int64_t)k->high);
+        break;
+    case DDI_KEY_INT64:
+        *(int64_t *)at = ddi_config_integer(r, k->key, (int64_t)k->initial, (int64_t)k->low, (int64_t)k->high);
+        break;
+    case DDI_KEY_REAL:
+        *(double *)at = ddi_config_real(r, k->key, k->initial, k->low, k->high);
+        break;
+    case DDI_KEY_FLAG:
+        *(bool *)at = ddi_config_flag(r, k->key, k->initial != 0);
     }
-    if (c->classes < 1 || c->classes > 65536) {
-        complain(r, "id2label", "has no class, or more than 65536");
+}
+
+static void read_numbers(ddi_config_reader *r, ddi_model_config *c)
+{
+    const ddi_detector_files *files = c->detector->files;
+    c->classes = count_classes(r);
+    for (int32_t i = 0; i < files->key_count; i++) {
+        read_key(r, &files->keys[i], c);
+    }
+    if (files->read_config) {
+        files->read_config(r, c);
     }
 }
 
@@ -136,13 +143,16 @@ static struct json_object *parse(const char *file, const void *text, size_t size
     return root;
 }
 
-dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config)
+dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_model_config *config)
 {
-    reader r = {.file = file, .status = DD_OK};
+    ddi_config_reader r = {.file = file, .status = DD_OK};
+    *config = (ddi_model_config){.detector = NULL};
     r.root = parse(file, text, size, &r.status);
     if (r.root) {
-        check_family(&r);
-        read_numbers(&r, config);
+        read_family(&r, config);
+        if (config->detector) {
+            read_numbers(&r, config);
+        }
         json_object_put(r.root);
     }
     return r.status;
@@ -169,12 +179,7 @@ dd_status ddi_huggingface_classes(dd_model *m)
 
 /* ---- Writing */
 
-typedef struct writer {
-    ddi_text text;
-    bool first;
-} writer;
-
-static void put_key(writer *w, const char *key)
+static void put_key(ddi_config_writer *w, const char *key)
 {
     ddi_text_put(&w->text, w->first ? "\n  " : ",\n  ");
     ddi_text_json(&w->text, key);
@@ -182,30 +187,48 @@ static void put_key(writer *w, const char *key)
     w->first = false;
 }
 
-static void put_integer(writer *w, const char *key, int64_t value)
+void ddi_config_put_integer(ddi_config_writer *w, const char *key, int64_t value)
 {
     put_key(w, key);
     ddi_text_integer(&w->text, value);
 }
 
-static void put_rate(writer *w, const char *key, double value)
+void ddi_config_put_real(ddi_config_writer *w, const char *key, double value)
 {
     put_key(w, key);
     ddi_text_real(&w->text, value, 15);
 }
 
-static void put_words(writer *w, const char *key, const char *json)
+static void put_words(ddi_config_writer *w, const char *key, const char *json)
 {
     put_key(w, key);
     ddi_text_put(&w->text, json);
 }
 
-static void put_flag(writer *w, const char *key, bool value)
+void ddi_config_put_flag(ddi_config_writer *w, const char *key, bool value)
 {
     put_words(w, key, value ? "true" : "false");
 }
 
-static void put_labels(writer *w, const dd_model *m)
+static void put_number(ddi_config_writer *w, const ddi_config_key *k, const ddi_model_config *c)
+{
+    const void *at = (const char *)c + k->at;
+    switch (k->kind) {
+    case DDI_KEY_INT32:
+        ddi_config_put_integer(w, k->key, *(const int32_t *)at);
+        break;
+    case DDI_KEY_INT64:
+        ddi_config_put_integer(w, k->key, *(const int64_t *)at);
+        break;
+    case DDI_KEY_REAL:
+        ddi_config_put_real(w, k->key, *(const double *)at);
+        break;
+    case DDI_KEY_FLAG:
+        ddi_config_put_flag(w, k->key, *(const bool *)at);
+    }
+}
+
+static void put_labels(ddi_config_writer *w, const dd_model *m)
 {
     char number[32];
     put_words(w, "id2label", "{");
@@ -227,7 +250,7 @@ static void put_labels(writer *w, const dd_model *m)
     ddi_text_put(&w->text, "}");
 }
 
-static void put_backbone(writer *w, const ddi_resnet_config *c)
+static void put_backbone(ddi_config_writer *w, const ddi_resnet_config *c)
 {
     put_words(w, "backbone_config",
               "{\"model_type\": \"resnet\", \"num_channels\": 3, \"hidden_act\": \"relu\", "
@@ -244,48 +267,33 @@ static void put_backbone(writer *w, const ddi_resnet_config *c)
     ddi_text_put(&w->text, "]}");
 }
 
-static void put_numbers(writer *w, const ddi_deformable_config *c)
-{
-    put_integer(w, "d_model", c->d);
-    put_integer(w, "num_queries", c->queries);
-    put_integer(w, "two_stage_num_proposals", c->queries);
-    put_integer(w, "num_feature_levels", c->levels);
-    put_integer(w, "encoder_layers", c->encoder_layers);
-    put_integer(w, "encoder_ffn_dim", c->encoder_ffn);
-    put_integer(w, "encoder_attention_heads", c->encoder_heads);
-    put_integer(w, "encoder_n_points", c->encoder_points);
-    put_integer(w, "decoder_layers", c->decoder_layers);
-    put_integer(w, "decoder_ffn_dim", c->decoder_ffn);
-    put_integer(w, "decoder_attention_heads", c->decoder_heads);
-    put_integer(w, "decoder_n_points", c->decoder_points);
-    put_rate(w, "dropout", c->dropout);
-    put_rate(w, "attention_dropout", c->attention_dropout);
-    put_rate(w, "activation_dropout", c->activation_dropout);
-    put_flag(w, "with_box_refine", c->refine);
-    put_flag(w, "two_stage", c->two_stage);
-    /* Tied or not: what the file holds is what the layers get. */
-    put_flag(w, "tie_word_embeddings", c->shared_class_head || !(c->refine || c->two_stage));
-    if (!c->neck_bias) {
-        put_flag(w, "neck_bias", false);
-    }
-}
-
 static dd_status write_new(const dd_model *m, ddi_text *out)
 {
-    writer w = {.first = true};
+    ddi_config_writer w = {.first = true};
+    const ddi_model_config *c = &m->net.config;
+    const ddi_detector *detector = c->detector;
     ddi_text_put(&w.text, "{");
-    put_words(&w, "architectures", "[\"DeformableDetrForObjectDetection\"]");
-    put_words(&w, "model_type", "\"deformable_detr\"");
+    put_key(&w, "architectures");
+    ddi_text_put(&w.text, "[");
+    ddi_text_json(&w.text, detector->architecture);
+    ddi_text_put(&w.text, "]");
+    put_key(&w, "model_type");
+    ddi_text_json(&w.text, detector->type);
     put_words(&w, "activation_function", "\"relu\"");
     put_words(&w, "position_embedding_type", "\"sine\"");
-    put_flag(&w, "use_timm_backbone", false);
+    ddi_config_put_flag(&w, "use_timm_backbone", false);
     put_words(&w, "backbone", "null");
-    put_flag(&w, "use_pretrained_backbone", false);
-    put_flag(&w, "auxiliary_loss", true);
-    put_flag(&w, "dilation", false);
-    put_integer(&w, "class_cost", 2);
+    ddi_config_put_flag(&w, "use_pretrained_backbone", false);
+    ddi_config_put_flag(&w, "auxiliary_loss", detector->auxiliary_loss);
+    ddi_config_put_flag(&w, "dilation", false);
+    ddi_config_put_integer(&w, "class_cost", 2);
     put_words(&w, "dtype", m->dtype == DD_F64 ? "\"float64\"" : "\"float32\"");
-    put_numbers(&w, &m->net.config);
+    for (int32_t i = 0; i < detector->files->key_count; i++) {
+        put_number(&w, &detector->files->keys[i], c);
+    }
+    if (detector->files->write_config) {
+        detector->files->write_config(&w, c);
+    }
     put_backbone(&w, &m->net.config.backbone);
     put_labels(&w, m);
     ddi_text_put(&w.text, "\n}\n");
@@ -301,7 +309,7 @@ static dd_status write_changed(const dd_model *m, ddi_text *out)
     if (!root) {
         return status;
     }
-    writer w = {.first = true};
+    ddi_config_writer w = {.first = true};
     json_object_object_del(root, "id2label");
     json_object_object_del(root, "label2id");
     ddi_text_put(&w.text, "{");

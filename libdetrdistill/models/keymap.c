@@ -193,12 +193,13 @@ bool ddi_keymap_apply(const ddi_keymap *map, const ddi_key_rules *own, const cha
 
 const ddi_keymap *ddi_keymap_find(const char *family, const char *convention)
 {
-    for (int32_t i = 0; i < ddi_keymap_count; i++) {
-        if (strcmp(ddi_keymaps[i].family, family) == 0 && strcmp(ddi_keymaps[i].convention, convention) == 0) {
-            return &ddi_keymaps[i];
+    const ddi_keymap *map;
+    for (int32_t i = 0; (map = ddi_keymap_at(i)) != NULL; i++) {
+        if (strcmp(map->family, family) == 0 && strcmp(map->convention, convention) == 0) {
+            break;
         }
     }
-    return NULL;
+    return map;
 }
 
 static const char *after(const char *name, const char *prefix)
@@ -226,12 +227,13 @@ static const char *side_of(const dd_tensorfile *file, const char *side)
 const ddi_keymap *ddi_keymap_guess(const dd_tensorfile *file, const char *side)
 {
     side = side_of(file, side);
-    for (int32_t m = 0; m < ddi_keymap_count; m++) {
+    const ddi_keymap *map;
+    for (int32_t m = 0; (map = ddi_keymap_at(m)) != NULL; m++) {
         for (int32_t i = 0; i < file->tensor_count; i++) {
             holes h;
             const char *name = plain_name(file->tensor[i].name, side);
-            if (name && fits(ddi_keymaps[m].mark, name, &h)) {
-                return &ddi_keymaps[m];
+            if (name && fits(map->mark, name, &h)) {
+                return map;
             }
         }
     }

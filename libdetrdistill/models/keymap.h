@@ -34,9 +34,8 @@ typedef struct ddi_key_match {
     char name[DDI_KEY_PARTS][DDI_KEY_BYTES];
 } ddi_key_match;
 
-/* All maps, those that are looked for first at the front. */
-extern const ddi_keymap ddi_keymaps[];
-extern const int32_t ddi_keymap_count;
+/* Map i of all, those that are looked for first at the front; NULL: there are no more. */
+const ddi_keymap *ddi_keymap_at(int32_t i);
 
 /* The map of a family and convention, or NULL. */
 const ddi_keymap *ddi_keymap_find(const char *family, const char *convention);
@@ -65,5 +64,23 @@ dd_status ddi_keymap_rename(dd_tensorfile *file, const ddi_keymap *map, const dd
 /* Keeps the 80 rows of classes that COCO has, of tensors with 91 rows whose name fits one of our patterns for class heads and
  * label tables. Errors: NOMEM. */
 dd_status ddi_keymap_select_coco(dd_tensorfile *file);
+
+/* ---- For the tables of maps */
+
+/* What every program's files may have, and no model wants. */
+#define DDI_NEVER_WANTED                                                                                                       \
+    {"*num_batches_tracked", NULL},                                                                                            \
+    {                                                                                                                          \
+        "ema_*", NULL                                                                                                          \
+    }
+#define DDI_OUR_BACKBONE "model.backbone.conv_encoder.model."
+#define DDI_OUR_ENCODER "model.encoder.layers.#."
+#define DDI_OUR_DECODER "model.decoder.layers.#."
+
+#define DDI_COUNT(table) (int32_t)(sizeof(table) / sizeof((table)[0]))
+#define DDI_KEYMAP(family, convention, mark, table)                                                                            \
+    {                                                                                                                          \
+        family, convention, mark, table, DDI_COUNT(table)                                                                      \
+    }
 
 #endif

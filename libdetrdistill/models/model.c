@@ -34,7 +34,7 @@ void ddi_model_destroy(dd_model *m)
 {
     dd_context *context = m->context;
     ddi_tape_free(&m->tape);
-    ddi_resnet_free(&m->net.backbone, &m->exec);
+    ddi_net_free(&m->net, &m->exec);
     ddi_params_free(&m->params, &m->exec);
     ddi_buffer_free(&m->exec, &m->found);
     for (int64_t i = 0; m->class_name && i < m->net.config.classes; i++) {
@@ -57,7 +57,7 @@ static dd_status join(char *to, const char *folder, const char *name)
                : ddi_fail(DD_ERR_LIMIT, NULL, "the path %.80s.. is too long", folder);
 }
 
-static dd_status read_config(dd_model *m, const char *folder, ddi_deformable_config *config)
+static dd_status read_config(dd_model *m, const char *folder, ddi_model_config *config)
 {
     char path[PATH_BYTES];
     ddi_file_map map;
@@ -78,7 +78,7 @@ static dd_status read_config(dd_model *m, const char *folder, ddi_deformable_con
 /* Memory for parameters, with start values, and classes without names. */
 static dd_status allocate(dd_model *m)
 {
-    const ddi_deformable_config *config = &m->net.config;
+    const ddi_model_config *config = &m->net.config;
     DDI_TRY(ddi_params_allocate(&m->params, &m->exec, (uint64_t)m->context->settings.seed));
     m->class_name = ddi_alloc_zero(&m->context->allocator, (size_t)config->classes, sizeof *m->class_name);
     if (!m->class_name) {
@@ -98,11 +98,11 @@ static dd_status finish(dd_model *m)
     return m->settings.gradients ? ddi_params_allocate_grad(&m->params, &m->exec) : DD_OK;
 }
 
-static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, const ddi_deformable_config *config)
+static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, const ddi_model_config *config)
 {
     ddi_build build = {.params = &m->params, .trained = true};
     int32_t *place;
-    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    DDI_TRY(ddi_net_build(&m->net, &build, config));
     DDI_TRY(ddi_huggingface_match(m, file, &place)); /* before memory is taken for what a file only claims */
     dd_status status = allocate(m);
     if (status == DD_OK) {
@@ -114,14 +114,20 @@ static dd_status load_parameters(dd_model *m, const dd_tensorfile *file, const d
 
 static dd_status load_folder(dd_model *m, const char *folder, dd_tensorfile *file, const char *path)
 {
-    ddi_deformable_config config = {.d = 0};
+    ddi_model_config config;
     const ddi_keymap *map;
     DDI_TRY(read_config(m, folder, &config));
     if (*m->settings.map) {
         DDI_TRY(ddi_checkpoint_rename(file, path, &m->settings, &map));
     }
     DDI_TRY(ddi_huggingface_backbone(file, &config.backbone));
-    ddi_huggingface_heads(file, &config);
+    if (config.detector->files->read_folder) {
+        config.detector->files->read_folder(file, &config);
+    }
+    const char *wrong = ddi_config_complaint(&config);
+    if (wrong) {
+        return ddi_fail(DD_ERR_FORMAT, folder, "the model in %.120s cannot be: %s", folder, wrong);
+    }
     DDI_TRY(load_parameters(m, file, &config));
     DDI_TRY(ddi_huggingface_classes(m));
     m->renamed = false;
@@ -131,11 +137,10 @@ static dd_status load_folder(dd_model *m, const char *folder, dd_tensorfile *fil
 /* A checkpoint without a configuration. Its backbone gets transformers' names, so that what is saved is a folder of theirs. */
 static dd_status load_file(dd_model *m, dd_tensorfile *file, const char *path)
 {
-    ddi_deformable_config config;
+    ddi_model_config config;
     const ddi_keymap *map;
     DDI_TRY(ddi_checkpoint_rename(file, path, &m->settings, &map));
     DDI_TRY(ddi_checkpoint_config(file, &m->settings, map, &config));
-    ddi_huggingface_heads(file, &config);
     config.backbone.names = DDI_RESNET_TRANSFORMERS;
     DDI_TRY(load_parameters(m, file, &config));
     return finish(m);
@@ -197,10 +202,10 @@ dd_status ddi_model_load(dd_model **model, dd_context *context, const char *fold
     return m ? hand_out(model, m, load(m, folder)) : DD_ERR_NOMEM;
 }
 
-static dd_status create(dd_model *m, const ddi_deformable_config *config, const char *weights)
+static dd_status create(dd_model *m, const ddi_model_config *config, const char *weights)
 {
     ddi_build build = {.params = &m->params, .trained = true};
-    DDI_TRY(ddi_deformable_build(&m->net, &build, config));
+    DDI_TRY(ddi_net_build(&m->net, &build, config));
     DDI_TRY(allocate(m));
     if (*weights) {
         DDI_TRY(ddi_checkpoint_backbone(m, weights));
@@ -211,7 +216,7 @@ static dd_status create(dd_model *m, const ddi_deformable_config *config, const 
 dd_status ddi_model_create(dd_model **model, dd_context *context, const char *text)
 {
     ddi_model_settings settings;
-    ddi_deformable_config config;
+    ddi_model_config config;
     char weights[DDI_OPTION_TEXT];
     DDI_TRY(ddi_architecture_read(text, &settings, &config, weights));
     dd_model *m = start(context, &settings);
@@ -378,7 +383,8 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     t->seed = m->seed;
     const int32_t *known = read_sizes(m, pixels, sizes);
     if (known) {
-        ddi_deformable_forward_groups(t, &m->net, take_pixels(m, pixels), known, pass->group, pass->group_arg, &m->out);
+        const ddi_model_input input = {take_pixels(m, pixels), known, pass->group, pass->group_arg};
+        m->net.config.detector->forward(t, &m->net, &input, &m->out);
     }
     t->step = step + 1;
     m->has_run = t->status == DD_OK;
@@ -414,7 +420,7 @@ static dd_status view_map(const dd_model *m, const ddi_value *v, int64_t B, int6
                           0);
 }
 
-static ddi_value *plain_value(const ddi_detections *o, const ddi_deformable_config *c, const char *name)
+static ddi_value *plain_value(const ddi_detections *o, const ddi_model_config *c, const char *name)
 {
     const struct {
         const char *name;

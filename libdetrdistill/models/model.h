@@ -6,8 +6,7 @@
 #include "base/options.h"
 #include "formats/tensorfile.h"
 #include "formats/text.h"
-#include "models/deformable_detr.h"
-#include "models/keymap.h"
+#include "models/detector.h"
 #include <detrdistill/model.h>
 #include <detrdistill/tensorfile.h>
 
@@ -27,7 +26,7 @@ struct dd_model {
     ddi_model_settings settings;
     int32_t dtype;
     ddi_params params;
-    ddi_deformable net;
+    ddi_net net;
     char *config; /* text of the folder's config.json; NULL: the model was made from options */
     size_t config_bytes;
     uint64_t seed; /* of dropout: the context's, or a trainer's */
@@ -55,19 +54,17 @@ typedef struct ddi_found {
 dd_status ddi_checkpoint_rename(dd_tensorfile *file, const char *path, const ddi_model_settings *settings,
                                 const ddi_keymap **map);
 dd_status ddi_checkpoint_config(const dd_tensorfile *file, const ddi_model_settings *settings, const ddi_keymap *map,
-                                ddi_deformable_config *config);
+                                ddi_model_config *config);
 dd_status ddi_checkpoint_backbone(dd_model *model, const char *path);
 
 /* Options of a model made from nothing. */
 /* weights: DDI_OPTION_TEXT bytes for the file of a pretrained backbone, or "". */
-dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_deformable_config *config, char *weights);
+dd_status ddi_architecture_read(const char *text, ddi_model_settings *settings, ddi_model_config *config, char *weights);
 
 /* Reads config.json of a Hugging Face folder. */
-dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_deformable_config *config);
+dd_status ddi_huggingface_config(const char *file, const void *text, size_t size, ddi_model_config *config);
 /* What the configuration does not say about a backbone is read off the names and shapes of its tensors. */
 dd_status ddi_huggingface_backbone(const dd_tensorfile *file, ddi_resnet_config *config);
-/* Which heads its layers share. */
-void ddi_huggingface_heads(const dd_tensorfile *file, ddi_deformable_config *config);
 /* Where the file has each parameter, by its name or a name that means the same; strict: says what is missing, of another shape
  * or unknown. Reads no numbers. *place: to be freed. */
 dd_status ddi_huggingface_match(const dd_model *model, const dd_tensorfile *file, int32_t **place);

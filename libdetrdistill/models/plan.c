@@ -7,22 +7,11 @@
 
 const char *const ddi_part_names[DDI_PARTS + 1] = {"backbone", "neck", "encoder", "decoder", "heads", "queries"};
 
-static int32_t part_of(const char *name)
+static int32_t part_of(const ddi_detector *detector, const char *name)
 {
-    static const struct {
-        const char *prefix;
-        int32_t part;
-    } known[] = {{"model.backbone.", DDI_PART_BACKBONE},
-                 {"model.input_proj.", DDI_PART_NECK},
-                 {"model.encoder.", DDI_PART_ENCODER},
-                 {"model.decoder.layers.", DDI_PART_DECODER},
-                 {"model.decoder.class_embed.", DDI_PART_HEADS},
-                 {"model.decoder.bbox_embed.", DDI_PART_HEADS},
-                 {"class_embed.", DDI_PART_HEADS},
-                 {"bbox_embed.", DDI_PART_HEADS}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strncmp(name, known[i].prefix, strlen(known[i].prefix)) == 0) {
-            return known[i].part;
+    for (int32_t i = 0; i < detector->part_name_count; i++) {
+        if (strncmp(name, detector->part_names[i].prefix, strlen(detector->part_names[i].prefix)) == 0) {
+            return detector->part_names[i].part;
         }
     }
     return DDI_PARTS;
@@ -33,7 +22,7 @@ void ddi_model_part_size(const dd_model *m, int32_t part, int64_t *trained, int6
     *trained = *all = 0;
     for (int32_t i = 0; i < m->params.count; i++) {
         const ddi_param *p = m->params.all[i];
-        if (part_of(p->name) == part) {
+        if (part_of(m->net.config.detector, p->name) == part) {
             *all += p->count;
             *trained += p->trained ? p->count : 0;
         }
@@ -69,7 +58,8 @@ dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, const
     ddi_tape_init(&dry, &m->exec, m->dtype, true);
     dry.record = pass->record;
     dry.training = pass->training;
-    ddi_deformable_forward_groups(&dry, &m->net, ddi_new(&dry, 4, shape), sizes, pass->group, pass->group_arg, &out);
+    const ddi_model_input input = {ddi_new(&dry, 4, shape), sizes, pass->group, pass->group_arg};
+    m->net.config.detector->forward(&dry, &m->net, &input, &out);
     *plan = (ddi_plan){.activations = 0};
     for (int32_t i = 0; i < DDI_PARTS; i++) {
         plan->products += dry.cost[i].products;

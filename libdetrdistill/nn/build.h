@@ -5,7 +5,7 @@
 
 #include "tape/tape.h"
 
-enum { DDI_NAME_BYTES = 192 };
+enum { DDI_NAME_BYTES = 192, DDI_MOST_LAYERS = 32 };
 
 typedef struct ddi_build {
     ddi_params *params;

@@ -5,7 +5,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    ddi_deformable_config config = {.d = 0};
+    ddi_model_config config = {.d = 0};
     if (ddi_huggingface_config("config.json", data, size, &config) == DD_OK) {
         FUZZ_CHECK(config.d % 32 == 0 && config.classes >= 1 && config.queries >= 1);
     }

@@ -15,8 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(name, split ? split + 1 : data, rest < sizeof name ? rest : 0);
     name[rest < sizeof name ? rest : 0] = 0;
     if (ddi_key_rules_read(&rules, "fuzz", data, bytes) == DD_OK) {
-        for (int32_t m = 0; m < ddi_keymap_count; m++) {
-            ddi_keymap_apply(&ddi_keymaps[m], &rules, name, 6, &match);
+        const ddi_keymap *map;
+        for (int32_t m = 0; (map = ddi_keymap_at(m)) != NULL; m++) {
+            ddi_keymap_apply(map, &rules, name, 6, &match);
         }
         for (int32_t i = 0; i < rules.count; i++) {
             char source[DDI_KEY_BYTES];

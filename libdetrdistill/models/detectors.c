@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The table of families. */
+#include "base/error.h"
+#include "models/detector.h"
+
+const ddi_detector *const ddi_detectors[] = {&ddi_deformable_detr};
+const int32_t ddi_detector_count = (int32_t)(sizeof ddi_detectors / sizeof ddi_detectors[0]);
+
+int32_t ddi_detector_number(const ddi_detector *detector)
+{
+    int32_t i = 0;
+    while (ddi_detectors[i] != detector) {
+        i++;
+    }
+    return i;
+}
+
+const char *ddi_config_complaint(const ddi_model_config *c)
+{
+    for (int32_t s = 0; s < 4; s++) {
+        if (c->backbone.depth[s] < 1 || c->backbone.width[s] < 1 || (c->backbone.bottleneck && c->backbone.width[s] % 4 != 0)) {
+            return "each stage of the backbone needs a block, and channels (of bottlenecks a multiple of 4)";
+        }
+    }
+    return c->detector->complaint(c);
+}
+
+dd_status ddi_net_build(ddi_net *net, ddi_build *b, const ddi_model_config *config)
+{
+    net->config = *config;
+    net->parts = ddi_alloc_zero(&b->params->context->allocator, 1, config->detector->bytes);
+    if (!net->parts) {
+        return ddi_fail_nomem(config->detector->bytes, "a model");
+    }
+    DDI_TRY(ddi_resnet_build(&net->backbone, b, "model.backbone.conv_encoder.model.", &config->backbone));
+    return config->detector->build(net, b);
+}
+
+void ddi_net_free(ddi_net *net, ddi_exec *exec)
+{
+    ddi_resnet_free(&net->backbone, exec);
+    ddi_free(&exec->context->allocator, net->parts);
+}
