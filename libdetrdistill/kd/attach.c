@@ -47,8 +47,8 @@ static dd_status settle_family(dd_distiller *d, const ddi_attachment *a)
     const ddi_detector *detector = config_of(a->student)->detector;
     const int32_t number = ddi_detector_number(detector);
     if (d->settings.family != 0 && d->settings.family != number)
-        return ddi_fail(DD_ERR_UNSUPPORTED, "family", "dd_distiller_attach: the student is a %s, the distiller has family=%s",
-                        detector->name, ddi_detectors[d->settings.family]->name);
+        return ddi_fail(DD_ERR_UNSUPPORTED, "family",
+                        "dd_distiller_attach: the student is a %s, the distiller has another family", detector->name);
     d->settings.family = number;
     return DD_OK;
 }

@@ -20,15 +20,6 @@ static dd_status no_map(const dd_tensorfile *file, const char *path)
         path, file->tensor_count > 0 ? file->tensor[0].name : "none");
 }
 
-static bool is_known(const char *family)
-{
-    bool known = false;
-    for (int32_t i = 0; i < ddi_detector_count; i++) {
-        known = known || strcmp(ddi_detectors[i]->type, family) == 0;
-    }
-    return known;
-}
-
 static dd_status rename_with(dd_tensorfile *file, const char *path, const ddi_model_settings *s, const ddi_key_rules *own,
                              const ddi_keymap **map)
 {
@@ -39,7 +30,7 @@ static dd_status rename_with(dd_tensorfile *file, const char *path, const ddi_mo
     if (!*map && own->count == 0) {
         return no_map(file, path);
     }
-    if (*map && !is_known((*map)->family)) {
+    if (*map && !ddi_detector_find((*map)->family)) {
         return ddi_fail(DD_ERR_UNSUPPORTED, path, "%.120s holds a model of the kind %s, which is no detector of ours", path,
                         (*map)->family);
     }
@@ -109,12 +100,8 @@ dd_status ddi_file_lacks(const char *what)
 static const ddi_detector *detector_of(const dd_tensorfile *file, const ddi_keymap *map)
 {
     map = map ? map : ddi_keymap_guess(file, "");
-    for (int32_t i = 0; map && i < ddi_detector_count; i++) {
-        if (strcmp(ddi_detectors[i]->type, map->family) == 0) {
-            return ddi_detectors[i];
-        }
-    }
-    return ddi_detectors[0];
+    const ddi_detector *detector = ddi_detector_find(map ? map->family : NULL);
+    return detector ? detector : &ddi_deformable_detr;
 }
 
 dd_status ddi_checkpoint_config(const dd_tensorfile *file, const ddi_model_settings *s, const ddi_keymap *map,

@@ -130,8 +130,10 @@ extern const ddi_detector ddi_deformable_detr;
 extern const ddi_detector_files ddi_deformable_detr_files, ddi_conditional_detr_files, ddi_adamixer_files, ddi_dino_files;
 
 /* All families, in the order of DDI_FAMILIES (match/conventions.h). */
-extern const ddi_detector *const ddi_detectors[];
-extern const int32_t ddi_detector_count;
+enum { DDI_DETECTORS = 4 };
+extern const ddi_detector *const ddi_detectors[DDI_DETECTORS];
+/* By `type`; NULL: none (also for NULL). */
+const ddi_detector *ddi_detector_find(const char *type);
 int32_t ddi_detector_number(const ddi_detector *detector);
 
 dd_status ddi_net_build(ddi_net *net, ddi_build *build, const ddi_model_config *config);

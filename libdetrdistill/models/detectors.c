@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The table of families. */
 #include "base/error.h"
-#include "models/detector.h"
 
-const ddi_detector *const ddi_detectors[] = {&ddi_deformable_detr};
-const int32_t ddi_detector_count = (int32_t)(sizeof ddi_detectors / sizeof ddi_detectors[0]);
+#include "models/detector.h"
+#include <string.h>
+
+const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, NULL, NULL, NULL};
+
+const ddi_detector *ddi_detector_find(const char *type)
+{
+    for (int32_t i = 0; type && i < DDI_DETECTORS; i++) {
+        if (ddi_detectors[i] && strcmp(ddi_detectors[i]->type, type) == 0) {
+            return ddi_detectors[i];
+        }
+    }
+    return NULL;
+}
 
 int32_t ddi_detector_number(const ddi_detector *detector)
 {

@@ -75,11 +75,7 @@ static void read_family(ddi_config_reader *r, ddi_model_config *c)
 {
     struct json_object *value;
     const char *family = json_object_object_get_ex(r->root, "model_type", &value) ? json_object_get_string(value) : NULL;
-    for (int32_t i = 0; family && i < ddi_detector_count; i++) {
-        if (strcmp(ddi_detectors[i]->type, family) == 0) {
-            c->detector = ddi_detectors[i];
-        }
-    }
+    c->detector = ddi_detector_find(family);
     if (!c->detector) {
         ddi_config_complain(r, "model_type", "is no family of detectors that is known here");
     }
