@@ -301,12 +301,13 @@ typedef struct flow {
     double size, error;
 } flow;
 
-/* g: of the positive part; normal: with an error of its own. */
-static flow flow_through_norm(flow g, double rstd, extent normal, double normal_error)
+/* g: of the positive part; normal: with an error of its own. The mean of gradients times normals is that of numbers of both
+ * signs. */
+static flow flow_through_norm(flow g, double rstd, extent normal, double normal_error, int64_t count)
 {
-    const double factor = 2 + normal.most * normal.typical;
-    return (flow){rstd * g.size * factor,
-                  rstd * (g.error * factor + g.size * (8 * factor + 3 * normal_error * (normal.typical + normal.most)))};
+    const double root = sqrt((double)count), factor = 1 + (1 + 3 * normal.most * normal.typical) / root;
+    const double by_normal = 3 * (normal.typical + normal.most) / root;
+    return (flow){rstd * g.size * factor, rstd * (g.error * factor + g.size * (4 * factor + by_normal * normal_error))};
 }
 
 /* A sum of n products with numbers up to `by`. */
@@ -333,8 +334,8 @@ static void mixing_gradient(test_case *c, random_state *r, const float *stats, f
             float *g = (float *)g_y->values + at * second + k;
             *g = fabs(b[k]) < 1e-3 ? 0 : *g;
         }
-        const flow inner = flow_through_norm((flow){1, 0}, rstd[1], nb, eb);
-        const flow outer = flow_through_norm(flow_through_sum(inner, op->out, 1, 0), rstd[0], na, ea);
+        const flow inner = flow_through_norm((flow){1, 0}, rstd[1], nb, eb, second);
+        const flow outer = flow_through_norm(flow_through_sum(inner, op->out, 1, 0), rstd[0], na, ea, first);
         const flow of[3] = {flow_through_sum(outer, op->c, 1, 0), flow_through_sum(outer, op->in, 1, 0),
                             flow_through_sum(inner, op->c, na.most, ea)};
         for (int n = 0; n < 3; n++) {
@@ -360,12 +361,10 @@ void mixing_grad_case(test_case *c, random_state *r, int64_t i)
     mixing_gradient(c, r, stats->values, bound);
     const int64_t each = (int64_t)op->c * op->c + (int64_t)op->out * op->in;
     if (i % 5 != 4) {
-        measured(c, "g_x", offsetof(dd_op_mixing, g_x), op->rows * op->G * op->in * op->c, op->add & 1, r, EPS / 8,
-                 bound[0].error);
+        measured(c, "g_x", offsetof(dd_op_mixing, g_x), op->rows * op->G * op->in * op->c, op->add & 1, r, EPS, bound[0].error);
     }
     if (i % 6 != 5) {
-        array *g =
-            measured(c, "g_params", offsetof(dd_op_mixing, g_params), op->rows * op->G * each, op->add & 2, r, EPS / 8, 0);
+        array *g = measured(c, "g_params", offsetof(dd_op_mixing, g_params), op->rows * op->G * each, op->add & 2, r, EPS, 0);
         for (int64_t k = 0; k < g->count; k++) {
             g->scale[k] = bound[k % each < (int64_t)op->c * op->c ? 1 : 2].error;
         }
