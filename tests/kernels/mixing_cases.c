@@ -361,10 +361,12 @@ void mixing_grad_case(test_case *c, random_state *r, int64_t i)
     mixing_gradient(c, r, stats->values, bound);
     const int64_t each = (int64_t)op->c * op->c + (int64_t)op->out * op->in;
     if (i % 5 != 4) {
-        measured(c, "g_x", offsetof(dd_op_mixing, g_x), op->rows * op->G * op->in * op->c, op->add & 1, r, EPS, bound[0].error);
+        measured(c, "g_x", offsetof(dd_op_mixing, g_x), op->rows * op->G * op->in * op->c, op->add & 1, r, EPS / 4,
+                 bound[0].error);
     }
     if (i % 6 != 5) {
-        array *g = measured(c, "g_params", offsetof(dd_op_mixing, g_params), op->rows * op->G * each, op->add & 2, r, EPS, 0);
+        array *g =
+            measured(c, "g_params", offsetof(dd_op_mixing, g_params), op->rows * op->G * each, op->add & 2, r, EPS / 4, 0);
         for (int64_t k = 0; k < g->count; k++) {
             g->scale[k] = bound[k % each < (int64_t)op->c * op->c ? 1 : 2].error;
         }
