@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ResNet with frozen norms. */
+ * ResNet whose norms have fixed statistics. */
 #include "nn/resnet.h"
 #include "base/error.h"
 
@@ -22,17 +22,18 @@ bool ddi_resnet_standard(int32_t depth, ddi_resnet_config *c)
     return true;
 }
 
-static ddi_resnet_conv build_conv(ddi_build *b, const char *conv, const char *norm, int64_t in, int64_t out, int64_t kernel,
-                                  int32_t stride, bool relu)
+static ddi_resnet_conv build_conv(ddi_build *b, bool affine, const char *conv, const char *norm, int64_t in, int64_t out,
+                                  int64_t kernel, int32_t stride, bool relu)
 {
     const bool trained = b->trained;
     /* Uniform with the variance 2/fan_out that He et al. use: only where no pretrained file is loaded. */
     const ddi_init init = {DDI_INIT_UNIFORM, sqrt(6.0 / (double)(out * kernel * kernel)), 0};
     ddi_resnet_conv c = {.stride = stride, .relu = relu};
     c.w = ddi_build_param(b, conv, ".weight", init, DDI_SHAPE(out, in, kernel, kernel));
-    b->trained = false;
+    b->trained = trained && affine;
     c.gamma = ddi_build_param(b, norm, ".weight", ddi_constant_init(1), DDI_SHAPE(out));
     c.beta = ddi_build_param(b, norm, ".bias", ddi_constant_init(0), DDI_SHAPE(out));
+    b->trained = false;
     c.mean = ddi_build_param(b, norm, ".running_mean", ddi_constant_init(0), DDI_SHAPE(out));
     c.variance = ddi_build_param(b, norm, ".running_var", ddi_constant_init(1), DDI_SHAPE(out));
     b->trained = trained;
@@ -40,11 +41,11 @@ static ddi_resnet_conv build_conv(ddi_build *b, const char *conv, const char *no
 }
 
 /* Convolution k (-1: the skip path's) of a block, in the names of the file. */
-static ddi_resnet_conv build_block_conv(ddi_build *b, ddi_resnet_names names, const char *block, int32_t k, int64_t in,
+static ddi_resnet_conv build_block_conv(ddi_build *b, const ddi_resnet_config *config, const char *block, int32_t k, int64_t in,
                                         int64_t out, int64_t kernel, int32_t stride, bool relu)
 {
     char conv[DDI_NAME_BYTES + 64], norm[DDI_NAME_BYTES + 64]; /* what is too long is refused where the parameter is made */
-    if (names == DDI_RESNET_TRANSFORMERS) {
+    if (config->names == DDI_RESNET_TRANSFORMERS) {
         char at[32];
         snprintf(at, sizeof at, k < 0 ? "shortcut" : "layer.%d", k);
         snprintf(conv, sizeof conv, "%s%s.convolution", block, at);
@@ -56,26 +57,26 @@ static ddi_resnet_conv build_block_conv(ddi_build *b, ddi_resnet_names names, co
         snprintf(conv, sizeof conv, "%sconv%d", block, k + 1);
         snprintf(norm, sizeof norm, "%sbn%d", block, k + 1);
     }
-    return build_conv(b, conv, norm, in, out, kernel, stride, relu);
+    return build_conv(b, config->train_affine, conv, norm, in, out, kernel, stride, relu);
 }
 
 static void build_block(ddi_resnet *r, ddi_build *b, ddi_resnet_block *block, const char *name, int64_t in, int64_t out,
                         int32_t stride)
 {
-    const ddi_resnet_names names = r->config.names;
+    const ddi_resnet_config *config = &r->config;
     if (in != out || stride != 1) {
-        block->skip = build_block_conv(b, names, name, -1, in, out, 1, stride, false);
+        block->skip = build_block_conv(b, config, name, -1, in, out, 1, stride, false);
     }
-    if (r->config.bottleneck) {
+    if (config->bottleneck) {
         const int64_t inner = out / 4;
         block->convs = 3;
-        block->conv[0] = build_block_conv(b, names, name, 0, in, inner, 1, 1, true);
-        block->conv[1] = build_block_conv(b, names, name, 1, inner, inner, 3, stride, true);
-        block->conv[2] = build_block_conv(b, names, name, 2, inner, out, 1, 1, true);
+        block->conv[0] = build_block_conv(b, config, name, 0, in, inner, 1, 1, true);
+        block->conv[1] = build_block_conv(b, config, name, 1, inner, inner, 3, stride, true);
+        block->conv[2] = build_block_conv(b, config, name, 2, inner, out, 1, 1, true);
     } else {
         block->convs = 2;
-        block->conv[0] = build_block_conv(b, names, name, 0, in, out, 3, stride, true);
-        block->conv[1] = build_block_conv(b, names, name, 1, out, out, 3, 1, true);
+        block->conv[0] = build_block_conv(b, config, name, 0, in, out, 3, stride, true);
+        block->conv[1] = build_block_conv(b, config, name, 1, out, out, 3, 1, true);
     }
 }
 
@@ -95,7 +96,7 @@ dd_status ddi_resnet_build(ddi_resnet *r, ddi_build *b, const char *prefix, cons
     b->trained = false; /* stem and first stage stay as they are */
     snprintf(conv, sizeof conv, "%s%s", prefix, transformers ? "embedder.embedder.convolution" : "conv1");
     snprintf(norm, sizeof norm, "%s%s", prefix, transformers ? "embedder.embedder.normalization" : "bn1");
-    r->stem = build_conv(b, conv, norm, 3, config->stem, 7, 2, true);
+    r->stem = build_conv(b, false, conv, norm, 3, config->stem, 7, 2, true);
     int64_t in = config->stem;
     for (int32_t s = 0, at = 0; s < 4; s++) {
         b->trained = s > 0;
@@ -134,9 +135,14 @@ static void write_real(char *data, int32_t dtype, int64_t i, double value)
     }
 }
 
+static bool folded_once(const ddi_resnet_conv *c)
+{
+    return c->w && !c->gamma->trained;
+}
+
 static void fold_conv(ddi_resnet_conv *c, char **at, int32_t dtype)
 {
-    if (!c->w) {
+    if (!folded_once(c)) {
         return;
     }
     const int64_t count = c->gamma->count;
@@ -152,7 +158,7 @@ static void fold_conv(ddi_resnet_conv *c, char **at, int32_t dtype)
 
 static int64_t folded_elements(const ddi_resnet_conv *c)
 {
-    return c->w ? 2 * c->gamma->count : 0;
+    return folded_once(c) ? 2 * c->gamma->count : 0;
 }
 
 dd_status ddi_resnet_fold(ddi_resnet *r, ddi_exec *exec, int32_t dtype)
@@ -183,14 +189,17 @@ dd_status ddi_resnet_fold(ddi_resnet *r, ddi_exec *exec, int32_t dtype)
 
 static ddi_value *run_conv(ddi_tape *t, const ddi_resnet_conv *c, ddi_value *x, ddi_value *residual)
 {
-    const ddi_conv_spec spec = {.w = c->w,
-                                .scale = ddi_constant(t, c->scale, DDI_SHAPE(c->gamma->count)),
-                                .shift = ddi_constant(t, c->shift, DDI_SHAPE(c->gamma->count)),
-                                .residual = residual,
-                                .stride = c->stride,
-                                .pad = (int32_t)c->w->shape[2] / 2,
-                                .relu = c->relu,
-                                .norm = true};
+    const int64_t count = c->gamma->count;
+    ddi_value *folded = folded_once(c) ? NULL : ddi_fold_norm(t, c->gamma, c->beta, c->mean, c->variance);
+    const ddi_conv_spec spec = {
+        .w = c->w,
+        .scale = folded ? ddi_view(t, folded, 0, DDI_SHAPE(count)) : ddi_constant(t, c->scale, DDI_SHAPE(count)),
+        .shift = folded ? ddi_view(t, folded, count, DDI_SHAPE(count)) : ddi_constant(t, c->shift, DDI_SHAPE(count)),
+        .residual = residual,
+        .stride = c->stride,
+        .pad = (int32_t)c->w->shape[2] / 2,
+        .relu = c->relu,
+        .norm = true};
     return ddi_conv(t, x, &spec);
 }
 

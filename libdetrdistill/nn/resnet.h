@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ResNet with frozen norms, folded into the convolutions (detectors.md 1.1). */
+ * ResNet whose norms have fixed statistics and are folded into the convolutions (detectors.md 1.1). */
 #ifndef DDI_NN_RESNET_H
 #define DDI_NN_RESNET_H
 
@@ -12,6 +12,7 @@ typedef enum ddi_resnet_names { DDI_RESNET_TORCHVISION, DDI_RESNET_TRANSFORMERS 
 typedef struct ddi_resnet_config {
     ddi_resnet_names names;
     bool bottleneck;
+    bool train_affine; /* gamma and beta of stages 2 to 4 are trained */
     int32_t depth[4];
     int64_t stem, width[4]; /* output channels */
 } ddi_resnet_config;
@@ -20,7 +21,7 @@ typedef struct ddi_resnet_conv {
     ddi_param *w, *gamma, *beta, *mean, *variance;
     int32_t stride;
     bool relu;
-    char *scale, *shift; /* folded norm */
+    char *scale, *shift; /* folded norm, where it stays as it is */
 } ddi_resnet_conv;
 
 typedef struct ddi_resnet_block {
@@ -40,7 +41,7 @@ typedef struct ddi_resnet {
 bool ddi_resnet_standard(int32_t depth, ddi_resnet_config *config);
 
 dd_status ddi_resnet_build(ddi_resnet *resnet, ddi_build *build, const char *prefix, const ddi_resnet_config *config);
-/* After the parameters got their values. Frozen norms: done once. */
+/* After the parameters got their values: folds the norms that are not trained. The others are folded in every pass. */
 dd_status ddi_resnet_fold(ddi_resnet *resnet, ddi_exec *exec, int32_t dtype);
 void ddi_resnet_free(ddi_resnet *resnet, ddi_exec *exec);
 

@@ -110,6 +110,35 @@ ddi_value *ddi_conv(ddi_tape *t, ddi_value *x, const ddi_conv_spec *s)
     return y;
 }
 
+/* ---- A norm with fixed statistics, for the convolution before it */
+
+static void fold_norm_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_fold_norm *a = node->args;
+    a->g_y = ddi_grad_in(t, node->out, false);
+    ddi_tape_run(t, DD_OPERATOR_fold_norm_grad, a);
+}
+
+ddi_value *ddi_fold_norm(ddi_tape *t, ddi_param *gamma, ddi_param *beta, const ddi_param *mean, const ddi_param *variance)
+{
+    ddi_value *y = ddi_new(t, DDI_SHAPE(2, gamma->count));
+    if (t->status != DD_OK) {
+        return &t->nothing;
+    }
+    const dd_op_fold_norm a = {.gamma = gamma->data,
+                               .beta = beta->data,
+                               .mean = mean->data,
+                               .variance = variance->data,
+                               .y = y->data,
+                               .g_gamma = ddi_param_grad(gamma),
+                               .g_beta = ddi_param_grad(beta),
+                               .C = gamma->count};
+    ddi_tape_run(t, DD_OPERATOR_fold_norm, &a);
+    ddi_tape_count(t, 0, 0, 6 * (double)gamma->count);
+    ddi_note(t, fold_norm_back, y, param_wants(gamma) || param_wants(beta), &a, sizeof a, 0, NULL);
+    return y;
+}
+
 /* ---- Largest of each window */
 
 static void maxpool_back(ddi_tape *t, ddi_node *node)

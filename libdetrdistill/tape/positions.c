@@ -66,22 +66,31 @@ static void embed_back(ddi_tape *t, ddi_node *node)
     }
 }
 
-ddi_value *ddi_coord_embed(ddi_tape *t, ddi_value *x, int32_t n, const int32_t *order, double scale)
+static ddi_value *embed(ddi_tape *t, ddi_value *x, dd_op_coord_embed a)
 {
-    const int64_t coordinates = x->shape[2];
-    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], x->shape[1], coordinates * n));
-    dd_op_coord_embed a = {.x = x->data,
-                           .y = y->data,
-                           .rows = x->shape[0] * x->shape[1],
-                           .coordinates = (int32_t)coordinates,
-                           .n = n,
-                           .scale = scale,
-                           .temperature = 10000};
-    memcpy(a.order, order, (size_t)coordinates * sizeof *order);
+    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], x->shape[1], x->shape[2] * a.n));
+    a.x = x->data;
+    a.y = y->data;
+    a.rows = x->shape[0] * x->shape[1];
+    a.coordinates = (int32_t)x->shape[2];
+    a.temperature = 10000;
     ddi_tape_run(t, DD_OPERATOR_coord_embed, &a);
     ddi_tape_count(t, 0, 0, (double)y->count);
     ddi_note_saved(ddi_note(t, embed_back, y, false, &a, sizeof a, 1, &x), x);
     return y;
+}
+
+ddi_value *ddi_coord_embed(ddi_tape *t, ddi_value *x, int32_t n, const int32_t *order, double scale)
+{
+    dd_op_coord_embed a = {.n = n, .scale = scale};
+    memcpy(a.order, order, (size_t)x->shape[2] * sizeof *order);
+    return embed(t, x, a);
+}
+
+ddi_value *ddi_xyzr_embed(ddi_tape *t, ddi_value *position, int32_t n)
+{
+    const dd_op_coord_embed a = {.n = n, .order = {0, 1, 2, 3}, .scale = 1, .unit = {1000, 1000, 1, 1}};
+    return embed(t, position, a);
 }
 
 /* ---- Logistic function */

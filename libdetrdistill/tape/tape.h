@@ -133,6 +133,8 @@ typedef struct ddi_conv_spec {
     bool norm; /* for the counting rule: scale and shift stand for a norm module */
 } ddi_conv_spec;
 ddi_value *ddi_conv(ddi_tape *tape, ddi_value *x, const ddi_conv_spec *spec);
+/* [2,C]: scale and shift of a norm with fixed statistics, for a convolution. */
+ddi_value *ddi_fold_norm(ddi_tape *tape, ddi_param *gamma, ddi_param *beta, const ddi_param *mean, const ddi_param *variance);
 ddi_value *ddi_maxpool(ddi_tape *tape, ddi_value *x, int32_t kernel, int32_t stride, int32_t pad);
 /* x [B,H,W,C] -> y [B,H*W,C]. With `tokens` [B,S,C], image b's rows from `first` on are written there and the result is
  * `tokens`. */
@@ -195,5 +197,23 @@ ddi_value *ddi_box_refine(ddi_tape *tape, ddi_value *t, ddi_value *ref, double e
 ddi_value *ddi_grid_points(ddi_tape *tape, const ddi_levels *levels, int64_t images, ddi_value *ratio);
 /* Proposals in logit form [B,S,4]; *drop: bytes [B,S]. */
 ddi_value *ddi_proposals(ddi_tape *tape, const ddi_levels *levels, int64_t images, ddi_value *valid, ddi_value **drop);
+
+/* ---- AdaMixer: positions [B,N,4] are (x, y, z, r), see dd_op_xyzr_refine, and take no gradient. size: int32 [B,2] (w,h),
+ * bytes. */
+
+/* Positions of the boxes [N,4] that all images share. */
+ddi_value *ddi_xyzr_start(ddi_tape *tape, ddi_value *boxes, int64_t images, ddi_value *size);
+/* Code of positions: [B,N,4n]. */
+ddi_value *ddi_xyzr_embed(ddi_tape *tape, ddi_value *position, int32_t n);
+/* tau [M] times the overlap of boxes: [B,M,N,N]. */
+ddi_value *ddi_iof_bias(ddi_tape *tape, ddi_value *position, ddi_param *tau);
+/* Boxes of the moved positions (cxcywh by the image's size); *next: the positions. */
+ddi_value *ddi_xyzr_refine(ddi_tape *tape, ddi_value *position, ddi_value *delta, ddi_value *size, ddi_value **next,
+                           ddi_value *into);
+/* tokens [B,S,d], off [B,N,groups*P*3] -> [B*N,groups,P,d/groups]. Level l has cells of 4 * 2^l pixels. */
+ddi_value *ddi_sample3d(ddi_tape *tape, ddi_value *tokens, ddi_value *off, ddi_value *position, const ddi_levels *levels,
+                        int32_t groups);
+/* x [B*N,G,P,c], params [B,N,G*(c*c + out*P)] -> [B,N,G*out*c]. */
+ddi_value *ddi_mixing(ddi_tape *tape, ddi_value *x, ddi_value *params, int32_t out);
 
 #endif

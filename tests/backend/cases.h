@@ -64,7 +64,12 @@
     CASE(take_rows_both_ways)                                                                                                  \
     CASE(batchnorm_values)                                                                                                     \
     CASE(l2norm_values)                                                                                                        \
-    CASE(cross_entropy_values)
+    CASE(cross_entropy_values)                                                                                                 \
+    CASE(overlap_of_boxes)                                                                                                     \
+    CASE(positions_move_by_their_size)                                                                                         \
+    CASE(samples_of_two_levels)                                                                                                \
+    CASE(mixing_values)                                                                                                        \
+    CASE(folded_norm_values)
 
 #define REF_DECLARE(name) void name(void **state);
 REF_CASES(REF_DECLARE)

@@ -65,8 +65,9 @@ void empty_sizes_of_every_operator(void **state)
 /* Every request for scratch that is refused ends in NOMEM. */
 void scratch_that_runs_out(void **state)
 {
-    static const int32_t with_scratch[] = {DD_OPERATOR_assign, DD_OPERATOR_feature_weights, DD_OPERATOR_feature_loss,
-                                           DD_OPERATOR_resize_grad};
+    static const int32_t with_scratch[] = {DD_OPERATOR_assign,      DD_OPERATOR_feature_weights, DD_OPERATOR_feature_loss,
+                                           DD_OPERATOR_resize_grad, DD_OPERATOR_sample3d_grad,   DD_OPERATOR_mixing,
+                                           DD_OPERATOR_mixing_grad};
     any_args args;
     memset(&args, 0, sizeof args);
     for (size_t i = 0; i < sizeof with_scratch / sizeof with_scratch[0]; i++) {

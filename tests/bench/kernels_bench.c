@@ -333,6 +333,56 @@ static void bench_contrastive(void)
     bench(DD_OPERATOR_cross_entropy, "cross_entropy 600 x 600", &entropy, 8.0 * ROWS * ROWS, 0);
 }
 
+/* AdaMixer: 300 queries of 4 groups, 32 points in and 128 out, 64 channels of a group. */
+static void bench_mixing(void)
+{
+    enum { GROUPS = 4, WIDTH = CHANNELS / GROUPS, IN = 32, OUT = 128, ROWS = IMAGES * QUERIES, POINTS = ROWS * GROUPS * IN };
+    const int64_t each = WIDTH * WIDTH + OUT * IN, matrices = (int64_t)ROWS * GROUPS;
+    dd_op_sample3d cloud = {.B = IMAGES, .N = QUERIES, .G = GROUPS, .D = WIDTH, .L = LEVELS, .P = IN, .tau = 2};
+    for (int32_t l = 0; l < LEVELS; l++) {
+        cloud.height[l] = 200 >> l;
+        cloud.width[l] = 334 >> l;
+        cloud.stride[l] = 4 << l;
+        cloud.S += (int64_t)cloud.height[l] * cloud.width[l];
+    }
+    float *position = reals((int64_t)ROWS * 4, 0, 1);
+    for (int64_t i = 0; i < 4 * ROWS; i++) {
+        static const float low[] = {0, 0, 5, -1}, high[] = {1333, 800, 8, 1};
+        position[i] = low[i % 4] + position[i] * (high[i % 4] - low[i % 4]);
+    }
+    cloud.position = position;
+    cloud.value = reals(IMAGES * cloud.S * CHANNELS, -1, 1);
+    cloud.g_value = reals(IMAGES * cloud.S * CHANNELS, -1, 1);
+    cloud.off = reals((int64_t)POINTS * 3, -0.5, 0.5);
+    cloud.g_off = reals((int64_t)POINTS * 3, 0, 0);
+    cloud.y = reals((int64_t)POINTS * WIDTH, -1, 1);
+    cloud.g_y = reals((int64_t)POINTS * WIDTH, -1, 1);
+    const double work = 2.0 * POINTS * LEVELS * 4 * WIDTH, read = work * 2; /* a float for each multiplication and addition */
+    bench(DD_OPERATOR_sample3d, "sample3d 2x300x4x32, work", &cloud, 0, work);
+    bench(DD_OPERATOR_sample3d, "sample3d 2x300x4x32, rows read", &cloud, read + 4.0 * POINTS * WIDTH, 0);
+    bench(DD_OPERATOR_sample3d_grad, "sample3d_grad, work", &cloud, 0, 2 * work);
+    bench(DD_OPERATOR_sample3d_grad, "sample3d_grad, rows read and written", &cloud, 3 * read, 0);
+    dd_op_mixing mix = {.x = cloud.y, .g_x = reals((int64_t)POINTS * WIDTH, 0, 0), .rows = ROWS, .G = GROUPS, .in = IN};
+    mix.out = OUT;
+    mix.c = WIDTH;
+    mix.params = reals(matrices * each, -1, 1);
+    mix.g_params = reals(matrices * each, 0, 0);
+    mix.y = reals(matrices * OUT * WIDTH, 0, 0);
+    mix.g_y = reals(matrices * OUT * WIDTH, -1, 1);
+    mix.stats = reals(matrices * 4, 0, 0);
+    const double products = 2.0 * (double)matrices * WIDTH * (IN * WIDTH + OUT * IN);
+    const double bytes = 4.0 * (double)matrices * (IN * WIDTH + (double)each + OUT * WIDTH);
+    bench(DD_OPERATOR_mixing, "mixing 600x4, 32 to 128, work", &mix, 0, products);
+    bench(DD_OPERATOR_mixing, "mixing 600x4, 32 to 128, bytes", &mix, bytes, 0);
+    bench(DD_OPERATOR_mixing_grad, "mixing_grad 600x4, work", &mix, 0, 3 * products);
+    bench(DD_OPERATOR_mixing_grad, "mixing_grad 600x4, bytes", &mix, 2 * bytes, 0);
+    float *tau = reals(8, 0, 4), *overlap = reals((int64_t)ROWS * QUERIES, 0, 0),
+          *bias = reals((int64_t)ROWS * QUERIES * 8, 0, 0);
+    dd_op_iof_bias iof = {position, tau, overlap, bias, bias, tau, IMAGES, QUERIES, 8};
+    bench(DD_OPERATOR_iof_bias, "iof_bias 2x8x300x300", &iof, 4.0 * ROWS * QUERIES * 9, 0);
+    bench(DD_OPERATOR_iof_bias_grad, "iof_bias_grad 2x8x300x300", &iof, 4.0 * ROWS * QUERIES * 9, 0);
+}
+
 int main(int argc, char **argv)
 {
     const char *path = getenv("DETRDISTILL_TEST_MODULE");
@@ -375,6 +425,7 @@ int main(int argc, char **argv)
     bench_product("matmul 12 x 900x900, K 80: kd_cost", product_of(12, 900, 900, 80, 0, 1, 0));
     bench_product("matmul 12 x 150x100, K 80: kd_cost", product_of(12, 150, 100, 80, 0, 1, 0));
     bench_contrastive();
+    bench_mixing();
     module->device_close(device);
     return 0;
 }

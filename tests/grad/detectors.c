@@ -331,7 +331,8 @@ void gradient_of_coord_embed(int trial)
                            .order = {1, 0, 3, 2},
                            .add = trial % 2,
                            .scale = 6.283185307179586,
-                           .temperature = 20};
+                           .temperature = 20,
+                           .unit = {0, 2, 0.5, 1}};
     a.x = random_reals(DD_F64, a.rows * a.coordinates, 0, 1);
     a.y = some_reals(a.rows * a.coordinates * a.n);
     layer_case c = CASE(coord_embed, a.rows * a.coordinates * a.n);
@@ -359,5 +360,168 @@ void gradient_of_box_refine(int trial)
     layer_case c = CASE(box_refine, 4 * a.rows);
     BY(t, 4 * a.rows, a.add & 1);
     BY(ref, a.ref_rows * a.R, a.add & 2);
+    check_case(&c);
+}
+
+/* ---- AdaMixer */
+
+/* Boxes of some pixels that lie near each other. */
+static double *some_positions(int64_t count)
+{
+    double *x = random_reals(DD_F64, 4 * count, -1, 1);
+    for (int64_t i = 0; i < count; i++) {
+        x[4 * i] = 16 + 10 * x[4 * i];
+        x[4 * i + 1] = 16 + 10 * x[4 * i + 1];
+        x[4 * i + 2] += 3;
+    }
+    return x;
+}
+
+void gradient_of_iof_bias(int trial)
+{
+    dd_op_iof_bias a = {.B = 1 + trial % 2, .N = random_size(trial), .M = random_size(trial)};
+    const int64_t cells = (int64_t)a.B * a.N * a.N;
+    a.position = some_positions((int64_t)a.B * a.N);
+    a.tau = some_reals(a.M);
+    a.overlap = some_reals(cells);
+    a.y = some_reals(a.M * cells);
+    layer_case c = CASE(iof_bias, a.M * cells);
+    BY(tau, a.M, true);
+    check_case(&c);
+}
+
+void gradient_of_xyzr_refine(int trial)
+{
+    static const int32_t size[] = {40, 30, 21, 50};
+    dd_op_xyzr_refine a = {.size = size, .B = 1 + trial % 2, .N = random_size(trial), .add = trial / 2 % 2};
+    const int64_t count = 4 * (int64_t)a.B * a.N;
+    a.position = some_positions(count / 4);
+    a.delta = some_reals(count);
+    a.next = some_reals(count);
+    a.y = some_reals(count);
+    layer_case c = CASE(xyzr_refine, count);
+    BY(delta, count, a.add & 1);
+    check_case(&c);
+}
+
+/* Whether some point lies near a cell's border on a level. */
+static bool near_cell_border(const dd_op_sample3d *a)
+{
+    const double *off = a->off, *position = a->position;
+    bool near = false;
+    for (int64_t i = 0; i < (int64_t)a->B * a->N * a->G * a->P * a->L; i++) {
+        const int64_t at = i / a->L, query = at / a->P / a->G;
+        const double *p = position + 4 * query;
+        for (int32_t axis = 0; axis < 2; axis++) {
+            const double side = exp2(p[2] + (axis ? 0.5 : -0.5) * p[3]);
+            const double x = (p[axis] + off[3 * at + axis] * side) / a->stride[i % a->L] - 0.5;
+            near = near || fabs(x - floor(x + 0.5)) < 1e-4;
+        }
+    }
+    return near;
+}
+
+void gradient_of_sample3d(int trial)
+{
+    dd_op_sample3d a = {.B = 1 + (int32_t)random_below(2),
+                        .N = 1 + (int32_t)random_below(3),
+                        .G = 1 + (int32_t)random_below(3),
+                        .D = random_size(trial),
+                        .L = 1 + (int32_t)random_below(4),
+                        .P = 1 + (int32_t)random_below(4),
+                        .add = trial % 4,
+                        .tau = 2};
+    for (int32_t l = 0; l < a.L; l++) {
+        a.stride[l] = 4 << l;
+        a.height[l] = 1 + random_below(8 >> l);
+        a.width[l] = 1 + random_below(8 >> l);
+        a.S += (int64_t)a.height[l] * a.width[l];
+    }
+    const int64_t points = (int64_t)a.B * a.N * a.G * a.P, values = a.B * a.S * a.G * a.D;
+    a.value = some_reals(values);
+    a.y = some_reals(points * a.D);
+    do {
+        a.off = some_reals(points * 3);
+        a.position = some_positions((int64_t)a.B * a.N);
+    } while (near_cell_border(&a));
+    layer_case c = CASE(sample3d, points * a.D);
+    BY(value, values, a.add & 1);
+    BY(off, points * 3, a.add & 2);
+    check_case(&c);
+}
+
+/* Normalises x; whether some entry lies near the mean, where the ReLU has its kink. */
+static bool norm_near_zero(double *x, int64_t count)
+{
+    double mean = 0, square = 0;
+    for (int64_t i = 0; i < count; i++) {
+        mean += x[i] / (double)count;
+        square += x[i] * x[i] / (double)count;
+    }
+    const double rstd = 1 / sqrt(square - mean * mean + 1e-5);
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = (x[i] - mean) * rstd;
+    }
+    return near_zero(x, count);
+}
+
+static void product(int64_t rows, int64_t inner, int64_t columns, const double *a, const double *b, bool positive, double *y)
+{
+    for (int64_t i = 0; i < rows * columns; i++) {
+        y[i] = 0;
+        for (int64_t k = 0; k < inner; k++) {
+            const double x = b[k * columns + i % columns];
+            y[i] += a[i / columns * inner + k] * (positive && x < 0 ? 0 : x);
+        }
+    }
+}
+
+static bool mixing_near_zero(const dd_op_mixing *a)
+{
+    double *first = some_reals((int64_t)a->in * a->c), *second = some_reals((int64_t)a->out * a->c);
+    bool near = false;
+    for (int64_t i = 0; i < a->rows * a->G; i++) {
+        const double *params = (const double *)a->params + i * (a->c * a->c + a->out * a->in);
+        product(a->in, a->c, a->c, (const double *)a->x + i * a->in * a->c, params, false, first);
+        near = norm_near_zero(first, (int64_t)a->in * a->c) || near;
+        product(a->out, a->in, a->c, params + a->c * a->c, first, true, second);
+        near = norm_near_zero(second, (int64_t)a->out * a->c) || near;
+    }
+    return near;
+}
+
+void gradient_of_mixing(int trial)
+{
+    dd_op_mixing a = {.rows = 1 + random_below(2),
+                      .G = 1 + random_below(2),
+                      .in = random_size(trial),
+                      .out = random_size(trial),
+                      .c = 1 + random_size(trial),
+                      .add = trial % 4};
+    const int64_t groups = a.rows * a.G, inputs = groups * a.in * a.c, outputs = groups * a.out * a.c;
+    const int64_t params = groups * (a.c * a.c + a.out * a.in);
+    a.y = some_reals(outputs);
+    a.stats = some_reals(4 * groups);
+    do {
+        a.x = some_reals(inputs);
+        a.params = some_reals(params);
+    } while (mixing_near_zero(&a));
+    layer_case c = CASE(mixing, outputs);
+    BY(x, inputs, a.add & 1);
+    BY(params, params, a.add & 2);
+    check_case(&c);
+}
+
+void gradient_of_fold_norm(int trial)
+{
+    dd_op_fold_norm a = {.C = random_size(trial)};
+    a.gamma = some_reals(a.C);
+    a.beta = some_reals(a.C);
+    a.mean = some_reals(a.C);
+    a.variance = random_reals(DD_F64, a.C, 0.1, 2);
+    a.y = some_reals(2 * a.C);
+    layer_case c = CASE(fold_norm, 2 * a.C);
+    BY(gamma, a.C, true);
+    BY(beta, a.C, true);
     check_case(&c);
 }

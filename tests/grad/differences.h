@@ -43,5 +43,10 @@ void gradient_of_msda(int trial);
 void gradient_of_coord_embed(int trial);
 void gradient_of_sigmoid(int trial);
 void gradient_of_box_refine(int trial);
+void gradient_of_iof_bias(int trial);
+void gradient_of_xyzr_refine(int trial);
+void gradient_of_sample3d(int trial);
+void gradient_of_mixing(int trial);
+void gradient_of_fold_norm(int trial);
 
 #endif

@@ -75,6 +75,17 @@ static const operator_entry entries[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_adamw] = {.no_gradient = "an update"},
     [DD_OPERATOR_sum_squares] = {.no_gradient = "read by clipping alone"},
     [DD_OPERATOR_average] = {.no_gradient = "an update"},
+    [DD_OPERATOR_iof_bias] = {.trial = gradient_of_iof_bias},
+    [DD_OPERATOR_iof_bias_grad] = {.trial = gradient_of_iof_bias},
+    [DD_OPERATOR_xyzr_start] = {.no_gradient = "positions are constants"},
+    [DD_OPERATOR_xyzr_refine] = {.trial = gradient_of_xyzr_refine},
+    [DD_OPERATOR_xyzr_refine_grad] = {.trial = gradient_of_xyzr_refine},
+    [DD_OPERATOR_sample3d] = {.trial = gradient_of_sample3d},
+    [DD_OPERATOR_sample3d_grad] = {.trial = gradient_of_sample3d},
+    [DD_OPERATOR_mixing] = {.trial = gradient_of_mixing},
+    [DD_OPERATOR_mixing_grad] = {.trial = gradient_of_mixing},
+    [DD_OPERATOR_fold_norm] = {.trial = gradient_of_fold_norm},
+    [DD_OPERATOR_fold_norm_grad] = {.trial = gradient_of_fold_norm},
 };
 
 static const char *const operator_name[] = {

@@ -369,6 +369,7 @@ static void coord_embed_inputs(test_case *c, random_state *r, int64_t i)
     op->scale = i % 3 ? 6.283185307179586 : 1;
     op->temperature = i % 2 ? 10000 : 20;
     for (int32_t j = 0; j < op->coordinates; j++) {
+        op->unit[j] = i % 5 == 2 ? 1000 : j % 2;
         op->order[j] = (j + (int32_t)(i % 7)) % op->coordinates;
     }
     array *x = REAL_IN(dd_op_coord_embed, x, op->rows * op->coordinates);

@@ -5,6 +5,7 @@
 #include "attention_cases.h"
 #include "dense_cases.h"
 #include "layer_cases.h"
+#include "mixing_cases.h"
 
 #include <float.h>
 #include <math.h>
@@ -1122,6 +1123,12 @@ static const case_maker maker[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_adamw] = adamw_case,
     [DD_OPERATOR_sum_squares] = sum_squares_case,
     [DD_OPERATOR_average] = average_case,
+    [DD_OPERATOR_iof_bias] = iof_bias_case,
+    [DD_OPERATOR_iof_bias_grad] = iof_bias_grad_case,
+    [DD_OPERATOR_sample3d] = sample3d_case,
+    [DD_OPERATOR_sample3d_grad] = sample3d_grad_case,
+    [DD_OPERATOR_mixing] = mixing_case,
+    [DD_OPERATOR_mixing_grad] = mixing_grad_case,
 };
 
 bool case_make(int32_t op, int64_t i, test_case *c)

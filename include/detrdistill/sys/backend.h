@@ -472,8 +472,8 @@ typedef struct dd_op_sine_position {
     double temperature, offset;
 } dd_op_sine_position;
 
-/* Coordinate embedding (1.5): y[row][j*n + c] = sin (c even) or cos (c odd) of scale * x[row][order[j]] / T^(2 floor(c/2)/n),
- * j < coordinates. add bit 0: g_x. */
+/* Coordinate embedding (1.5): y[row][j*n + c] = sin (c even) or cos (c odd) of scale * x[row][k] / unit[k] / T^(2
+ * floor(c/2)/n), k = order[j], j < coordinates. A unit of 0 counts as 1. add bit 0: g_x. */
 typedef struct dd_op_coord_embed {
     const void *x; /* [rows,coordinates] */
     void *y;       /* [rows,coordinates*n] */
@@ -482,6 +482,7 @@ typedef struct dd_op_coord_embed {
     int64_t rows;
     int32_t coordinates, n, order[4], add;
     double scale, temperature;
+    double unit[4];
 } dd_op_coord_embed;
 
 /* y = 1/(1+exp(-x)), also of infinities. sigmoid_grad: g_x from y and g_y. add bit 0: g_x. */
@@ -534,6 +535,80 @@ typedef struct dd_op_top_rows {
     int64_t S, stride;
     int32_t B, k;
 } dd_op_top_rows;
+
+/* ---- AdaMixer (section 4). A position is (x, y, z, r): a centre in pixels, and the box's sides 2^(z - r/2), 2^(z + r/2). */
+
+/* Bias of attention between queries: overlap[b][i][j] = log(IoF + 1e-7), bias[b][m] = tau[m] * overlap[b]. IoF: what boxes i
+ * and j share, by the area of box i, which counts as 1e-6 where it is less; at most 1. The gradient reads `overlap`. */
+typedef struct dd_op_iof_bias {
+    const void *position; /* [B,N,4] */
+    const void *tau;      /* [M] */
+    void *overlap;        /* [B,N,N]; NULL: not wanted */
+    void *y;              /* [B,M,N,N] */
+    const void *g_y;
+    void *g_tau; /* += */
+    int32_t B, N, M;
+} dd_op_iof_bias;
+
+/* Positions (4.1) of boxes that all images share. */
+typedef struct dd_op_xyzr_start {
+    const void *boxes;   /* [N,4] cxcywh by the image's size */
+    const int32_t *size; /* [B,2] w,h in pixels */
+    void *y;             /* [B,N,4] */
+    int32_t B, N;
+} dd_op_xyzr_start;
+
+/* next = (x + delta_x 2^z, y + delta_y 2^z, z + delta_z, r + delta_r) (4.2); y: its boxes, cxcywh by the image's size. The
+ * gradient is that of the boxes by delta. add bit 0: g_delta. */
+typedef struct dd_op_xyzr_refine {
+    const void *position, *delta; /* [B,N,4] */
+    const int32_t *size;          /* [B,2] w,h in pixels */
+    void *next, *y;               /* [B,N,4] */
+    const void *g_y;
+    void *g_delta;
+    int32_t B, N, add;
+} dd_op_xyzr_refine;
+
+/* Sampling of a pyramid (4.3 step 3): point p of group g of a query lies at (x, y) + off_xy * the box's sides, z + off_z.
+ * Sample = sum over levels of softmax(-(z_point - log2 stride)^2 / tau) * the bilinear read at xy / stride - .5, zeros outside,
+ * of the group's channels. Locations are formed in double. add bits: 0 g_value, 1 g_off. The gradient sums in an order that the
+ * shape fixes. */
+typedef struct dd_op_sample3d {
+    const void *value;    /* [B,S,G*D], levels one after the other */
+    const void *off;      /* [B,N,G,P,3] x,y,z */
+    const void *position; /* [B,N,4] */
+    void *y;              /* [B,N,G,P,D] */
+    const void *g_y;
+    void *g_value, *g_off;
+    int64_t S;
+    int32_t B, N, G, D, L, P, add;
+    int32_t height[8], width[8], stride[8]; /* of the levels; stride: pixels by cell */
+    double tau;
+} dd_op_sample3d;
+
+/* Adaptive mixing (4.3 step 4) of each row's groups: m = relu(norm(x A)), y = relu(norm(B m)), where A [c,c] and B [out,in] are
+ * the group's own parameters, in this order, and norm is over all numbers of its matrix (biased variance, eps 1e-5). stats:
+ * mean and rstd of the first norm, then of the second; the gradient reads x, params, stats. add bits: 0 g_x, 1 g_params. */
+typedef struct dd_op_mixing {
+    const void *x;      /* [rows,G,in,c] */
+    const void *params; /* [rows,G,c*c + out*in] */
+    void *y;            /* [rows,G,out,c] */
+    void *stats;        /* [rows,G,4] */
+    const void *g_y;
+    void *g_x, *g_params;
+    int64_t rows;
+    int32_t G, in, out, c, add;
+} dd_op_mixing;
+
+/* What a norm with fixed statistics (eps 1e-5) is for the convolution before it: y[0] = scale = gamma * rstd, y[1] = shift =
+ * beta - mean * scale. */
+typedef struct dd_op_fold_norm {
+    const void *gamma, *beta, *mean, *variance; /* [C] */
+    void *y;                                    /* [2,C] */
+    const void *g_y;
+    void *g_gamma, *g_beta; /* += */
+    int64_t C;
+} dd_op_fold_norm;
 
 /* ---- Optimiser. */
 

@@ -49,7 +49,13 @@
     X(sigmoid_grad)                                                                                                            \
     X(adamw)                                                                                                                   \
     X(sum_squares)                                                                                                             \
-    X(average)
+    X(average)                                                                                                                 \
+    X(iof_bias)                                                                                                                \
+    X(iof_bias_grad)                                                                                                           \
+    X(sample3d)                                                                                                                \
+    X(sample3d_grad)                                                                                                           \
+    X(mixing)                                                                                                                  \
+    X(mixing_grad)
 
 /* The same with a test of the arguments, cpu_avx512_TEST. X(operator, TEST) */
 #define CPU_CHOOSY_KERNELS(X)                                                                                                  \

@@ -83,13 +83,19 @@ typedef struct embed_job {
     double *period; /* [n] */
 } embed_job;
 
+static double embed_scale(const dd_op_coord_embed *op, int32_t k)
+{
+    return op->scale / (op->unit[k] == 0 ? 1 : op->unit[k]);
+}
+
 static void embed_piece(void *arg, int64_t piece)
 {
     const embed_job *job = arg;
     const dd_op_coord_embed *op = job->op;
     const int64_t k = op->coordinates, end = minimum((piece + 1) * POSITION_ROWS, op->rows) * k;
     for (int64_t i = piece * POSITION_ROWS * k; i < end; i++) {
-        const double x = op->scale * (double)((const float *)op->x)[i / k * k + op->order[i % k]];
+        const int32_t from = op->order[i % k];
+        const double x = embed_scale(op, from) * (double)((const float *)op->x)[i / k * k + from];
         for (int64_t c = 0; c < op->n; c++) {
             ((float *)op->y)[i * op->n + c] = (float)position_wave(x / job->period[c], c);
         }
@@ -103,12 +109,12 @@ static void embed_piece_back(void *arg, int64_t piece)
     const int64_t k = op->coordinates, end = minimum((piece + 1) * POSITION_ROWS, op->rows) * k;
     for (int64_t i = piece * POSITION_ROWS * k; i < end; i++) {
         const int64_t at = i / k * k + op->order[i % k];
-        const double x = op->scale * (double)((const float *)op->x)[at];
+        const double scale = embed_scale(op, op->order[i % k]), x = scale * (double)((const float *)op->x)[at];
         float *g_x = (float *)op->g_x + at;
         double sum = op->add & 1 ? (double)*g_x : 0;
         for (int64_t c = 0; c < op->n; c++) {
             const double angle = x / job->period[c], slope = c % 2 ? -sin(angle) : cos(angle);
-            sum += (double)((const float *)op->g_y)[i * op->n + c] * slope * op->scale / job->period[c];
+            sum += (double)((const float *)op->g_y)[i * op->n + c] * slope * scale / job->period[c];
         }
         *g_x = (float)sum;
     }

@@ -22,6 +22,22 @@ INLINE vd vd_all(double x)
     return (vd){_mm512_set1_pd(x), _mm512_set1_pd(x)};
 }
 
+INLINE vd vd_div(vd a, vd b)
+{
+    return (vd){_mm512_div_pd(a.low, b.low), _mm512_div_pd(a.high, b.high)};
+}
+
+/* Where one is NaN: b. */
+INLINE vd vd_max(vd a, vd b)
+{
+    return (vd){_mm512_max_pd(a.low, b.low), _mm512_max_pd(a.high, b.high)};
+}
+
+INLINE vd vd_min(vd a, vd b)
+{
+    return (vd){_mm512_min_pd(a.low, b.low), _mm512_min_pd(a.high, b.high)};
+}
+
 INLINE vd vd_floor(vd x)
 {
     enum { DOWN = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC };
@@ -144,6 +160,22 @@ INLINE vd vd_sub(vd a, vd b)
 INLINE vd vd_all(double x)
 {
     return (vd){_mm256_set1_pd(x), _mm256_set1_pd(x)};
+}
+
+INLINE vd vd_div(vd a, vd b)
+{
+    return (vd){_mm256_div_pd(a.low, b.low), _mm256_div_pd(a.high, b.high)};
+}
+
+/* Where one is NaN: b. */
+INLINE vd vd_max(vd a, vd b)
+{
+    return (vd){_mm256_max_pd(a.low, b.low), _mm256_max_pd(a.high, b.high)};
+}
+
+INLINE vd vd_min(vd a, vd b)
+{
+    return (vd){_mm256_min_pd(a.low, b.low), _mm256_min_pd(a.high, b.high)};
 }
 
 INLINE vd vd_floor(vd x)

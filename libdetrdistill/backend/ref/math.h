@@ -50,6 +50,17 @@ static inline double ddi_exp(double x)
     return power * ddi_power_of_two(k / 2) * ddi_power_of_two(k - k / 2);
 }
 
+/* 2^x, exact for whole x. */
+static inline double ddi_exp2(double x)
+{
+    const double whole = floor(x + 0.5);
+    if (!(fabs(x) < 2000)) {
+        return ddi_exp(x);
+    }
+    const int k = (int)whole;
+    return ddi_exp((x - whole) * (DDI_LN2_HIGH + DDI_LN2_LOW)) * ddi_power_of_two(k / 2) * ddi_power_of_two(k - k / 2);
+}
+
 /* ln x = k ln 2 + ln(1+f), 1+f between sqrt(1/2) and sqrt(2). With s = f/(2+f):
  * ln(1+f) = 2 atanh s = 2s + s R, R = 2s^2/3 + 2s^4/5 + .. (next term below 2^-60), and 2s = f - h + s h with h = f^2/2,
  * which leaves f, exact, as the leading term. */

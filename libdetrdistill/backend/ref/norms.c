@@ -186,3 +186,37 @@ dd_status REF(layernorm_grad)(dd_exec *exec, const void *args)
     }
     return DD_OK;
 }
+
+static double folded_rstd(const dd_op_fold_norm *op, int64_t i)
+{
+    return 1 / sqrt((double)((const real *)op->variance)[i] + VARIANCE_EPS);
+}
+
+dd_status REF(fold_norm)(dd_exec *exec, const void *args)
+{
+    const dd_op_fold_norm *op = args;
+    real *scale = op->y, *shift = scale + op->C;
+    for (int64_t i = 0; i < op->C; i++) {
+        const double factor = (double)((const real *)op->gamma)[i] * folded_rstd(op, i);
+        scale[i] = (real)factor;
+        shift[i] = (real)((double)((const real *)op->beta)[i] - (double)((const real *)op->mean)[i] * factor);
+    }
+    return DD_OK;
+}
+
+dd_status REF(fold_norm_grad)(dd_exec *exec, const void *args)
+{
+    const dd_op_fold_norm *op = args;
+    const real *g_scale = op->g_y, *g_shift = g_scale + op->C;
+    real *g_gamma = op->g_gamma, *g_beta = op->g_beta;
+    for (int64_t i = 0; i < op->C; i++) {
+        const double by_factor = (double)g_scale[i] - (double)((const real *)op->mean)[i] * (double)g_shift[i];
+        if (g_gamma) {
+            g_gamma[i] = (real)((double)g_gamma[i] + by_factor * folded_rstd(op, i));
+        }
+        if (g_beta) {
+            g_beta[i] += g_shift[i];
+        }
+    }
+    return DD_OK;
+}

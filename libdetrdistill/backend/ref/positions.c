@@ -11,6 +11,13 @@ static double period(double temperature, int64_t c, int64_t n)
     return ddi_exp(ddi_log(temperature) * (double)(2 * (c / 2)) / (double)n);
 }
 
+/* The coordinate that block j of row's code is of, times the scale. */
+static double coordinate_of(const dd_op_coord_embed *op, int64_t row, int64_t j)
+{
+    const int32_t k = op->order[j];
+    return op->scale * (double)((const real *)op->x)[row * op->coordinates + k] / (op->unit[k] == 0 ? 1 : op->unit[k]);
+}
+
 static double wave(double x, int64_t c)
 {
     return c % 2 ? ddi_cos(x) : ddi_sin(x);
@@ -43,8 +50,7 @@ dd_status REF(coord_embed)(dd_exec *exec, const void *args)
 {
     const dd_op_coord_embed *op = args;
     for (int64_t i = 0; i < op->rows * op->coordinates; i++) {
-        const int64_t row = i / op->coordinates, j = i % op->coordinates;
-        const double x = op->scale * (double)((const real *)op->x)[row * op->coordinates + op->order[j]];
+        const double x = coordinate_of(op, i / op->coordinates, i % op->coordinates);
         for (int64_t c = 0; c < op->n; c++) {
             ((real *)op->y)[i * op->n + c] = (real)wave(x / period(op->temperature, c, op->n), c);
         }
@@ -56,15 +62,16 @@ dd_status REF(coord_embed_grad)(dd_exec *exec, const void *args)
 {
     const dd_op_coord_embed *op = args;
     for (int64_t i = 0; i < op->rows * op->coordinates; i++) {
-        const int64_t at = i / op->coordinates * op->coordinates + op->order[i % op->coordinates];
-        const double x = op->scale * (double)((const real *)op->x)[at];
+        const int32_t k = op->order[i % op->coordinates];
+        const double x = coordinate_of(op, i / op->coordinates, i % op->coordinates);
         double sum = 0;
         for (int64_t c = 0; c < op->n; c++) {
             const double t = period(op->temperature, c, op->n);
             const double slope = c % 2 ? -ddi_sin(x / t) : ddi_cos(x / t);
             sum += (double)((const real *)op->g_y)[i * op->n + c] * slope * op->scale / t;
         }
-        real *g_x = (real *)op->g_x + at;
+        sum /= op->unit[k] == 0 ? 1 : op->unit[k];
+        real *g_x = (real *)op->g_x + i / op->coordinates * op->coordinates + k;
         *g_x = (real)(sum + (op->add & 1 ? (double)*g_x : 0));
     }
     return DD_OK;
