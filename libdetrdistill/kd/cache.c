@@ -223,7 +223,7 @@ static dd_status plan(dd_distiller *d, ddi_cache *c)
     set_piece(c, BOXES, true, L, N, 4);
     set_piece(c, QUERIES, a->wants_queries, L, N, g->d);
     set_piece(c, MAPS, a->wants_maps, 0, c->levels.tokens, g->d);
-    set_piece(c, POSITION, a->stored_group, 0, N, g->d);
+    set_piece(c, POSITION, a->stored_group && !g->detector->no_position, 0, N, g->d);
     set_piece(c, CONTENT, a->stored_group, 0, N, g->d);
     set_piece(c, REFERENCE, a->stored_group, 0, N, g->two_stage ? 4 : 2);
     const size_t element = a->teacher->tape.element;
@@ -375,7 +375,7 @@ static dd_status compute_image(dd_distiller *d, ddi_cache *c, const dd_tensor *s
     if (a->wants_maps)
         data[MAPS] = (a->encoder ? o->encoder : o->features)->data;
     if (a->stored_group) {
-        data[POSITION] = o->queries.position->data;
+        data[POSITION] = o->queries.position ? o->queries.position->data : NULL;
         data[CONTENT] = o->queries.content->data;
         data[REFERENCE] = o->queries.reference->data;
     }

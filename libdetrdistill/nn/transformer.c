@@ -22,11 +22,14 @@ void ddi_build_self_attention(ddi_self_attention *a, ddi_build *b, const char *l
     a->norm = ddi_build_norm(b, layer, "self_attn_layer_norm", c->d);
 }
 
-ddi_value *ddi_run_self_attention(ddi_tape *t, const ddi_self_attention *a, const ddi_block_config *c, ddi_value *x,
-                                  ddi_value *position, int32_t split)
+static ddi_value *run_self_attention(ddi_tape *t, const ddi_self_attention *a, const ddi_block_config *c, ddi_value *x,
+                                     ddi_value *position, int32_t split, ddi_value *mask)
 {
-    const ddi_attention_spec spec = {
-        .heads = c->heads, .split = split, .scale = 1 / sqrt((double)c->d / c->heads), .dropout = c->attention_dropout};
+    const ddi_attention_spec spec = {.mask = mask,
+                                     .heads = c->heads,
+                                     .split = split,
+                                     .scale = 1 / sqrt((double)c->d / c->heads),
+                                     .dropout = c->attention_dropout};
     ddi_scope scope = ddi_scope_begin(t);
     const double counted = t->cost[t->part].counted; /* the counting rule leaves this attention out */
     ddi_value *at = ddi_plus(t, x, position);
@@ -36,6 +39,18 @@ ddi_value *ddi_run_self_attention(ddi_tape *t, const ddi_self_attention *a, cons
     y = ddi_layernorm(t, x, y, a->norm.gamma, a->norm.beta, c->dropout);
     ddi_scope_end(t, scope, 1, &y);
     return y;
+}
+
+ddi_value *ddi_run_self_attention(ddi_tape *t, const ddi_self_attention *a, const ddi_block_config *c, ddi_value *x,
+                                  ddi_value *position, int32_t split)
+{
+    return run_self_attention(t, a, c, x, position, split, NULL);
+}
+
+ddi_value *ddi_run_masked_self_attention(ddi_tape *t, const ddi_self_attention *a, const ddi_block_config *c, ddi_value *x,
+                                         ddi_value *position, ddi_value *mask)
+{
+    return run_self_attention(t, a, c, x, position, 0, mask);
 }
 
 /* ---- Deformable attention */

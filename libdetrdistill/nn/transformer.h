@@ -22,6 +22,9 @@ void ddi_build_self_attention(ddi_self_attention *block, ddi_build *build, const
 /* LN(x + drop(MHA(Q = K = x + position, V = x))). split: see dd_op_attention. */
 ddi_value *ddi_run_self_attention(ddi_tape *tape, const ddi_self_attention *block, const ddi_block_config *config, ddi_value *x,
                                   ddi_value *position, int32_t split);
+/* mask: bytes [N,N], 1 where the query of a row does not see the key of a column. */
+ddi_value *ddi_run_masked_self_attention(ddi_tape *tape, const ddi_self_attention *block, const ddi_block_config *config,
+                                         ddi_value *x, ddi_value *position, ddi_value *mask);
 
 typedef struct ddi_deformable_attention {
     ddi_dense offsets, weights, value, out;
