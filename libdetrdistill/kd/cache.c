@@ -141,10 +141,12 @@ static dd_status hash_weights(dd_distiller *d, ddi_cache *c)
                              g->levels,         g->encoder_layers, g->refine,    g->decoder_layers, g->encoder_heads,
                              g->decoder_heads,  g->encoder_points, g->two_stage, g->decoder_points, m->net.backbone.blocks,
                              g->shared_box_head};
+    const double numbers[] = {g->head_eps, g->position_temperature, g->position_offset};
     DDI_TRY(ddi_buffer_reserve(&d->exec, &c->hashes, bytes, false, "hashes of parameters"));
     weights_job job = {m, c->hashes.data};
     ddi_parallel_for(&d->exec, m->params.count, hash_parameter, &job);
-    c->weights = ddi_hash_add(ddi_hash_add((ddi_hash){0}, shape, sizeof shape), c->hashes.data, bytes);
+    const ddi_hash sizes = ddi_hash_add(ddi_hash_add((ddi_hash){0}, shape, sizeof shape), numbers, sizeof numbers);
+    c->weights = ddi_hash_add(sizes, c->hashes.data, bytes);
     return DD_OK;
 }
 
