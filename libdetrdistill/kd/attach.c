@@ -256,7 +256,8 @@ void ddi_attachment_free(dd_distiller *d)
     if (!a)
         return;
     ddi_cache_free(a->cache, &d->exec);
-    ddi_buffer *const all[] = {&a->sizes, &a->denoising_match, &a->teacher_queries, &a->student_queries, &a->student_queries_grad};
+    ddi_buffer *const all[] = {&a->sizes, &a->denoising_match, &a->teacher_queries, &a->student_queries,
+                               &a->student_queries_grad};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ddi_buffer_free(&d->exec, all[i]);
     if (a->maps.context)

@@ -119,8 +119,8 @@ int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t hea
 
 dd_status ddi_file_bad_heads(int64_t heads, int32_t levels)
 {
-    return ddi_fail(DD_ERR_SHAPE, "heads", "the file's attention weights do not fit %lld heads and %d levels; give heads=",
-                    (long long)heads, levels);
+    return ddi_fail(DD_ERR_SHAPE, "heads",
+                    "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)heads, levels);
 }
 
 /* The family of a map; without one that of the tensors' own names. */

@@ -179,8 +179,7 @@ static ddi_query_values token_queries(ddi_tape *t, const ddi_net *net, const ddi
     ddi_value *chosen = run_encoder_output(t, m, ddi_take_rows(t, tokens, out->top, c->queries));
     t->part = DDI_PART_HEADS;
     out->proposal_logits = ddi_run_dense(t, &m->encoder_class, chosen);
-    out->proposals =
-        ddi_plus(t, ddi_run_box_head(t, &m->encoder_box, chosen), ddi_take_rows(t, box, out->top, c->queries));
+    out->proposals = ddi_plus(t, ddi_run_box_head(t, &m->encoder_box, chosen), ddi_take_rows(t, box, out->top, c->queries));
     out->proposal_boxes = ddi_sigmoid(t, out->proposals);
     t->part = DDI_PART_DECODER;
     ddi_query_values q = {.position = NULL};

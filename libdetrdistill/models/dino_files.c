@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DINO in files: the names that programs give its tensors (detectors.md 7.6), config.json. Hugging Face has no DINO detector: our
- * names are those that it would have, by its Deformable and Conditional DETR. */
+ * DINO in files: the names that programs give its tensors (detectors.md 7.6), config.json. Hugging Face has no DINO detector:
+ * our names are those that it would have, by its Deformable and Conditional DETR. */
 #include "base/error.h"
 #include "base/limits.h"
 #include "models/detector.h"

@@ -383,8 +383,7 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     t->seed = m->seed;
     const int32_t *known = read_sizes(m, pixels, sizes);
     if (known) {
-        const ddi_model_input input = {take_pixels(m, pixels), known,       pass->group,
-                                       pass->group_arg,        pass->truth, pass->noise};
+        const ddi_model_input input = {take_pixels(m, pixels), known, pass->group, pass->group_arg, pass->truth, pass->noise};
         m->net.config.detector->forward(t, &m->net, &input, &m->out);
     }
     t->step = step + 1;

@@ -35,7 +35,7 @@ struct dd_model {
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer found; /* detections of one image */
+    ddi_buffer found;   /* detections of one image */
     int64_t planned[5]; /* most elements of pixels that memory was reserved for: without gradients; with them, and of these
                            with two groups, with denoising, with both */
     bool has_run;

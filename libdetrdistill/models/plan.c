@@ -32,8 +32,8 @@ void ddi_model_part_size(const dd_model *m, int32_t part, int64_t *trained, int6
 /* Gradients arrive where losses and distillation read. */
 static void seed_all(ddi_tape *t, const ddi_detections *out)
 {
-    ddi_value *const read[] = {out->logits,       out->boxes,       out->features,         out->group_logits,
-                               out->group_boxes,  out->proposal_logits, out->proposal_boxes, out->denoising.logits,
+    ddi_value *const read[] = {out->logits,         out->boxes,           out->features,       out->group_logits,
+                               out->group_boxes,    out->proposal_logits, out->proposal_boxes, out->denoising.logits,
                                out->denoising.boxes};
     for (size_t i = 0; i < sizeof read / sizeof read[0] && t->status == DD_OK; i++) {
         if (read[i]) {

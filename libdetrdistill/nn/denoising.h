@@ -17,10 +17,10 @@ typedef struct ddi_truth {
 /* Random numbers from outside, [2*groups][objects of the batch], rows 2g and 2g+1 the positive and negative copies of group g.
  */
 typedef struct ddi_noise {
-    const float *label;      /* in [0,1) */
+    const float *label; /* in [0,1) */
     const int32_t *new_label;
-    const int32_t *sign;     /* 1 or -1, four for each box */
-    const float *shift;      /* in [0,1), four for each box */
+    const int32_t *sign; /* 1 or -1, four for each box */
+    const float *shift;  /* in [0,1), four for each box */
 } ddi_noise;
 
 typedef struct ddi_denoising_config {
@@ -30,15 +30,15 @@ typedef struct ddi_denoising_config {
 
 typedef struct ddi_denoising {
     int32_t groups, slots;
-    int32_t *object; /* on the host, [B,slots]: which object of its image the query is to find, or -1 */
-    int32_t *label;  /* on the host, [B,slots]: row of the label table, or -1: an unused slot */
-    ddi_value *content, *box; /* [B,slots,d], [B,slots,4] in logit form */
-    ddi_value *mask;          /* bytes [slots+N, slots+N]: 1 = blocked */
+    int32_t *object;           /* on the host, [B,slots]: which object of its image the query is to find, or -1 */
+    int32_t *label;            /* on the host, [B,slots]: row of the label table, or -1: an unused slot */
+    ddi_value *content, *box;  /* [B,slots,d], [B,slots,4] in logit form */
+    ddi_value *mask;           /* bytes [slots+N, slots+N]: 1 = blocked */
     ddi_value *logits, *boxes; /* what comes out: [L,B,slots,K], [L,B,slots,4]; NULL: no denoising queries ran */
 } ddi_denoising;
 
-/* Queries for a batch, in front of `queries` others. table [classes or more, d]. noise NULL: drawn, keyed by the tape's seed and
- * step. Returns false, and slots = 0, where there is no object (or nothing to do). */
+/* Queries for a batch, in front of `queries` others. table [classes or more, d]. noise NULL: drawn, keyed by the tape's seed
+ * and step. Returns false, and slots = 0, where there is no object (or nothing to do). */
 bool ddi_make_denoising(ddi_tape *tape, const ddi_denoising_config *config, const ddi_truth *truth, const ddi_noise *noise,
                         ddi_param *table, int64_t classes, int64_t images, int64_t queries, ddi_denoising *out);
 

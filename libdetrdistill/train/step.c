@@ -7,8 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-const char *const ddi_train_modules[DDI_TRAIN_MODULES] = {
-    "loss.det", "loss.denoising", "loss.encoder", "loss.logits", "loss.features", "loss.prior", "loss.contrastive"};
+const char *const ddi_train_modules[DDI_TRAIN_MODULES] = {"loss.det",      "loss.denoising", "loss.encoder",    "loss.logits",
+                                                          "loss.features", "loss.prior",     "loss.contrastive"};
 static const ddi_module module_of[DDI_TRAIN_MODULES] = {DDI_DET,      DDI_DENOISING, DDI_ENCODER,    DDI_LOGITS,
                                                         DDI_FEATURES, DDI_PRIOR,     DDI_CONTRASTIVE};
 

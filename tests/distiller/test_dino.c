@@ -205,7 +205,8 @@ static void derivative_of_all(void **state)
     check_differences(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1", DINO_TEACHER "dtype=f64", "weight.features=3", &all,
                       true);
     check_differences(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1 shared-class-head=1 shared-box-head=1 label-rows=4",
-                      DINO_WIDE "dtype=f64", "prior=group contrastive=1 contrastive-width=8 feature-source=encoder", &all, true);
+                      DINO_WIDE "dtype=f64", "prior=group contrastive=1 contrastive-width=8 feature-source=encoder", &all,
+                      true);
 }
 
 /* Behind the last reference without a way back. */
@@ -220,7 +221,8 @@ static void derivative_of_proposals(void **state)
 {
     static const choice before = {{"enc", "input_proj"}, NULL};
     check_differences(DINO_STUDENT "dtype=f64 training=1", DINO_TEACHER "dtype=f64",
-                      "weight.det=0 weight.denoising=0 weight.encoder=1.5 logits=0 feature-mask=none prior=none", &before, false);
+                      "weight.det=0 weight.denoising=0 weight.encoder=1.5 logits=0 feature-mask=none prior=none", &before,
+                      false);
 }
 
 /* Look forward twice: what the last layer's boxes ask for teaches the box head of the layer before, through the reference that

@@ -19,6 +19,9 @@
     "backbone=resnet-18 stem=8 depths=1,1,1,1 widths=8,8,8,8 width=32 heads=2 points=1 ffn=16 encoder-layers=1 "               \
     "decoder-layers=1 queries=5 classes=3 refine=1 two-stage=1 "
 
+static const char *const families[] = {TINY, TINY "family=dino"};
+static const char *words; /* of the family in hand */
+
 enum { SIDE = 40 };
 
 static dd_context *context;
@@ -70,7 +73,7 @@ static void sweep(dd_status (*attempt)(void *), void *user, dd_status also)
 static dd_status make(void *user)
 {
     dd_model *model = NULL;
-    const dd_status status = dd_model_create(&model, context, TINY);
+    const dd_status status = dd_model_create(&model, context, words);
     dd_model_free(model);
     return status;
 }
@@ -179,9 +182,19 @@ static void saving(void **state)
     dd_model_free(model);
 }
 
-static int set_up(void **state)
+/* The folder holds a model of the family. */
+static int choose(void **state)
 {
     dd_model *model;
+    words = *state;
+    good(dd_model_create(&model, context, words));
+    good(dd_model_save(model, folder));
+    dd_model_free(model);
+    return 0;
+}
+
+static int set_up(void **state)
+{
     dd_eval *all[200];
     for (int i = 0; i < 3 * SIDE * SIDE; i++) {
         pixels[i] = (float)(i * 31 % 101) / 50 - 1;
@@ -194,13 +207,7 @@ static int set_up(void **state)
         dd_eval_free(all[i]);
     }
     good(dd_context_create(&context, "device=ref threads=1"));
-    good(dd_model_create(&model, context, TINY));
-    if (!mkdtemp(folder)) {
-        return 1;
-    }
-    good(dd_model_save(model, folder));
-    dd_model_free(model);
-    return 0;
+    return mkdtemp(folder) ? 0 : 1;
 }
 
 static int tear_down(void **state)
@@ -216,7 +223,14 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(making_and_loading), cmocka_unit_test(passes),
-                                       cmocka_unit_test(saving)};
+    static const struct CMUnitTest each[] = {cmocka_unit_test(making_and_loading), cmocka_unit_test(passes),
+                                             cmocka_unit_test(saving)};
+    enum { FAMILIES = sizeof families / sizeof families[0], TESTS = sizeof each / sizeof each[0] };
+    struct CMUnitTest tests[FAMILIES * TESTS];
+    for (int i = 0; i < FAMILIES * TESTS; i++) {
+        tests[i] = each[i % TESTS];
+        tests[i].setup_func = choose;
+        tests[i].initial_state = (void *)(uintptr_t)families[i / TESTS];
+    }
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

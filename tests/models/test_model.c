@@ -159,11 +159,16 @@ static void options_that_are_wrong(void **state)
     static const struct {
         const char *options, *words;
         dd_status status;
-    } cases[] = {{"quries=3", "did you mean 'queries'", DD_ERR_OPTION}, {"width=48", "multiple of 32", DD_ERR_OPTION},
-                 {"heads=7", "multiple of 32", DD_ERR_OPTION},          {"two-stage=1", "needs refine=1", DD_ERR_OPTION},
-                 {"depths=1,2,3", "four numbers", DD_ERR_OPTION},       {"depths=1,2,3,4,5", "four numbers", DD_ERR_OPTION},
-                 {"widths=1,2,0,4", "four numbers", DD_ERR_OPTION},     {"widths=6,8,8,8", "multiple of 4", DD_ERR_OPTION},
-                 {"backbone=vgg", "resnet-18", DD_ERR_OPTION},          {"classes=0", "must lie in", DD_ERR_OPTION},
+    } cases[] = {{"quries=3", "did you mean 'queries'", DD_ERR_OPTION},
+                 {"width=48", "multiple of 32", DD_ERR_OPTION},
+                 {"heads=7", "multiple of 32", DD_ERR_OPTION},
+                 {"two-stage=1", "needs refine=1", DD_ERR_OPTION},
+                 {"depths=1,2,3", "four numbers", DD_ERR_OPTION},
+                 {"depths=1,2,3,4,5", "four numbers", DD_ERR_OPTION},
+                 {"widths=1,2,0,4", "four numbers", DD_ERR_OPTION},
+                 {"widths=6,8,8,8", "multiple of 4", DD_ERR_OPTION},
+                 {"backbone=vgg", "resnet-18", DD_ERR_OPTION},
+                 {"classes=0", "must lie in", DD_ERR_OPTION},
                  {"family=dino two-stage=0", "two-stage=1", DD_ERR_OPTION},
                  {"family=dino classes=9 label-rows=8", "label table", DD_ERR_OPTION}};
     dd_context *context = new_context("device=ref");
@@ -508,10 +513,16 @@ static void plan_tells_the_truth(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_seed_same_start),      cmocka_unit_test(start_values), cmocka_unit_test(options_that_are_wrong),
-        cmocka_unit_test(channels_last_is_the_same), cmocka_unit_test(best_pairs),   cmocka_unit_test(small_pictures),
-        cmocka_unit_test(saved_and_loaded),          cmocka_unit_test(modes),        cmocka_unit_test(published_sizes),
-        cmocka_unit_test(published_sizes_of_dino),   cmocka_unit_test(plan_tells_the_truth)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_seed_same_start),
+                                       cmocka_unit_test(start_values),
+                                       cmocka_unit_test(options_that_are_wrong),
+                                       cmocka_unit_test(channels_last_is_the_same),
+                                       cmocka_unit_test(best_pairs),
+                                       cmocka_unit_test(small_pictures),
+                                       cmocka_unit_test(saved_and_loaded),
+                                       cmocka_unit_test(modes),
+                                       cmocka_unit_test(published_sizes),
+                                       cmocka_unit_test(published_sizes_of_dino),
+                                       cmocka_unit_test(plan_tells_the_truth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

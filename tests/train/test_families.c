@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A tiny distillation of each family that stops, is taken up by another process's context and ends with the same bits as one that
- * was left alone. */
+ * A tiny distillation of each family that stops, is taken up by another process's context and ends with the same bits as one
+ * that was left alone. */
 #include "tiny.h"
 
 #include <stdio.h>
