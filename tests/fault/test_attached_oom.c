@@ -142,8 +142,8 @@ static void every_call_fails(void **state)
     end(&s);
     const int64_t before = ddi_default_allocator.live_blocks;
     sweep(&s, attach, 1);
-    sweep(&s, step, 2);
-    sweep(&s, cached_step, 1);
+    sweep(&s, step, s.words == families[0] ? 2 : 1);
+    sweep(&s, cached_step, s.words == families[0] ? 1 : 0); /* stored outputs go the same way for all families */
     assert_int_equal(ddi_default_allocator.live_blocks, before);
     assert_int_equal(rmdir(s.folder), 0);
 }
