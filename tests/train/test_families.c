@@ -5,17 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const families[] = {"family=conditional-detr levels=1"};
+static const struct family {
+    const char *words;
+    const char *terms[2]; /* of the loss that it has beside those of all */
+} families[] = {{"family=conditional-detr levels=1", {NULL}}, {"family=dino denoising=10", {"loss.denoising", "loss.encoder"}}};
 enum { FAMILIES = sizeof families / sizeof families[0], STEPS = 40, WINDOW = 8 };
 
-#define OPTIONS "batch=2 epochs=1000 flip=0 lr=1e-3 lr.backbone=1 "
+#define OPTIONS "batch=2 epochs=1000 flip=0 lr=3e-4 lr.backbone=1 "
 
 /* A run is taken up with its teacher's folder. */
 static void open_pair(tiny *t, int family, const char *folder)
 {
     char words[600], path[400];
-    tiny_open(t, families[family], "threads=1 seed=3");
-    snprintf(words, sizeof words, TINY_STUDENT " %s queries=16 decoder-layers=4", families[family]);
+    tiny_open(t, families[family].words, "threads=1 seed=3");
+    snprintf(words, sizeof words, TINY_STUDENT " %s queries=16 decoder-layers=4", families[family].words);
     OK(dd_model_create(&t->teacher, t->context, words));
     snprintf(path, sizeof path, "mkdir -p '%s-teacher'", folder);
     assert_int_equal(system(path), 0);
@@ -59,7 +62,11 @@ static void test_learns_and_resumes(void **state)
             loss[taken_up] = take_steps(&t, WINDOW);
             OK(dd_trainer_student(t.trainer, &student));
             hash[taken_up] = tiny_hash(student);
-            print_message("%s: loss %.3f, then %.3f\n", families[family], first, loss[taken_up]);
+            for (int i = 0; i < 2 && families[family].terms[i]; i++) {
+                assert_true(tiny_value(&t, families[family].terms[i]) > 0);
+            }
+            assert_true(tiny_value(&t, "loss.prior") > 0 && tiny_value(&t, "loss.logits") > 0);
+            print_message("%s: loss %.3f, then %.3f\n", families[family].words, first, loss[taken_up]);
             assert_true(loss[taken_up] < first);
             tiny_close(&t);
         }
