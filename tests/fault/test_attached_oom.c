@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OPTIONS "contrastive=1 contrastive-width=8"
+#define OPTIONS "feature-source=neck contrastive=1 contrastive-width=8"
 
 /* Models of a family, small enough to run some hundred times. */
 typedef struct family {
@@ -18,8 +18,8 @@ typedef struct family {
 } family;
 static const family families[] = {
     {TINY_STUDENT "encoder-layers=0 decoder-layers=1", TINY_WIDE "encoder-layers=0 decoder-layers=1"},
-    {TINY_STUDENT "family=conditional-detr levels=1 decoder-layers=1",
-     TINY_WIDE "family=conditional-detr levels=1 decoder-layers=1"}};
+    {TINY_STUDENT "family=conditional-detr levels=1 encoder-layers=0 decoder-layers=1",
+     TINY_WIDE "family=conditional-detr levels=1 encoder-layers=0 decoder-layers=1"}};
 
 typedef struct scene {
     const family *models;
@@ -145,9 +145,11 @@ static void every_call_fails(void **state)
         s.expected = hash_step(&s);
         end(&s);
         const int64_t before = ddi_default_allocator.live_blocks;
-        sweep(&s, attach, 1);
         sweep(&s, step, i == 0 ? 2 : 1);
-        sweep(&s, cached_step, 1);
+        if (i == 0) { /* the same for all families */
+            sweep(&s, attach, 1);
+            sweep(&s, cached_step, 1);
+        }
         assert_int_equal(ddi_default_allocator.live_blocks, before);
     }
     assert_int_equal(rmdir(s.folder), 0);
