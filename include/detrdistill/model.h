@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whole detectors: making and loading, forward pass, detections, gradients, saving. Deformable DETR (plain, with box
- * refinement, two-stage) so far. */
+ * refinement, two-stage) and Conditional DETR so far. */
 #ifndef DETRDISTILL_MODEL_H
 #define DETRDISTILL_MODEL_H
 
@@ -15,11 +15,12 @@ typedef struct dd_model dd_model;
 
 /* Makes a model with start values (detectors.md section 8) drawn from the context's seed and each parameter's name alone.
  * Options (dd_options_help("architecture")):
- *   family=deformable-detr  refine=0|1  two-stage=0|1  classes=80  queries=300
+ *   family=deformable-detr|conditional-detr  classes=80  queries=300  refine=0|1  two-stage=0|1 (of the first family)
  *   backbone=resnet-18|resnet-50|resnet-101, of which may be changed: block=auto|basic|bottleneck  stem=CHANNELS
  *   depths=3,4,6,3 (blocks of each stage)  widths=256,512,1024,2048 (channels that a stage gives; bottleneck: multiples of 4)
- *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4  encoder-layers=6  decoder-layers=6
- *   heads=8  points=4  ffn=1024, and for one half alone: encoder-heads= decoder-heads= encoder-points= .. decoder-ffn=
+ *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4 (Conditional DETR: 1)  encoder-layers=6
+ *   decoder-layers=6  heads=8  points=4  ffn=1024 (Conditional DETR: 2048), and for one half alone: encoder-heads=
+ *   decoder-heads= encoder-points= .. decoder-ffn=
  *   backbone-weights=FILE (pretrained: torchvision's or timm's ResNet, also with norms folded into biases, or of a detector;
  *   convolutions that the file lacks or has in another shape keep their start values; the log says how many were taken)
  *   neck-bias=1|0 (0: as mmdetection)  shared-class-head=0|1 (with refine: one for all layers)
@@ -29,9 +30,9 @@ typedef struct dd_model dd_model;
  * keeps the context alive; one thread at a time. */
 DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const char *options);
 
-/* Loads a Hugging Face folder of Deformable DETR (config.json and model.safetensors, as transformers writes them; ResNet
- * backbones of transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3) or the official
- * programs' Deformable DETR, with the shape read off its tensors. Options (dd_options_help("model")):
+/* Loads a Hugging Face folder (config.json and model.safetensors, as transformers writes them; ResNet backbones of
+ * transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3; Conditional DETR: 3) or the
+ * official programs' models, with the shape read off its tensors. Options (dd_options_help("model")):
  *   dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0: less memory, no backward pass)
  *   map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; # stands for a number, * for words
  *   side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep the 80 that COCO has)
@@ -102,9 +103,10 @@ DD_API dd_status dd_model_detections(dd_model *model, int32_t image, int32_t wid
                                      double least_score, int32_t *count, const double **boxes, const int64_t **labels,
                                      const double **scores, const int32_t **queries);
 /* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
- * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d], "reference" [B,N,2 or 4],
- * "refined.0"..; two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after
- * it), "proposal.top" int32 [B,N]. Errors: ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
+ * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d] (what heads read),
+ * "reference" [B,N,2 or 4], "refined.0"..; Conditional DETR: "raw.0".. (before the heads' norm); two-stage: "proposal.logits"
+ * [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after it), "proposal.top" int32 [B,N]. Errors:
+ * ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
 DD_API dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
 /* Memory for the gradient of such a tensor, zero at first, in the same shape and strides: the caller fills it before
  * dd_model_backward. Errors: as dd_model_tensor; STATE (the model was loaded with gradients=0, or went backward already). */

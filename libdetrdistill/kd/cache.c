@@ -190,18 +190,14 @@ static void set_piece(ddi_cache *c, piece_id i, bool used, int64_t stages, int64
 }
 
 /* Sides of the levels: every layer of stride 2 halves, rounding up (detectors.md 1.1). */
-static void plan_levels(ddi_levels *levels, int32_t count, int64_t height, int64_t width)
+static void plan_levels(ddi_levels *levels, const ddi_model_config *g, int64_t height, int64_t width)
 {
-    *levels = (ddi_levels){.count = count};
-    for (int32_t l = -2; l < count; l++) {
+    *levels = (ddi_levels){.count = 0};
+    for (int32_t stride = 2; levels->count < g->levels; stride *= 2) {
         height = (height + 1) / 2;
         width = (width + 1) / 2;
-        if (l < 0)
-            continue;
-        levels->height[l] = (int32_t)height;
-        levels->width[l] = (int32_t)width;
-        levels->first[l] = levels->tokens;
-        levels->tokens += height * width;
+        if (stride >= g->detector->first_stride)
+            ddi_levels_add(levels, height, width);
     }
 }
 
@@ -218,7 +214,7 @@ static dd_status plan(dd_distiller *d, ddi_cache *c)
     if (pixels[1] != 3 || pixels[0] < 1 || pixels[2] < 1 || pixels[3] < 1 || pixels[2] > DDI_MAX_MAP_SIDE ||
         pixels[3] > DDI_MAX_MAP_SIDE)
         return ddi_fail(DD_ERR_SHAPE, "pixels", "pixels must be [B,3,H,W], with sides of 1 .. %d", DDI_MAX_MAP_SIDE);
-    plan_levels(&c->levels, g->levels, pixels[2], pixels[3]);
+    plan_levels(&c->levels, g, pixels[2], pixels[3]);
     set_piece(c, LOGITS, true, L, N, g->classes);
     set_piece(c, BOXES, true, L, N, 4);
     set_piece(c, QUERIES, a->wants_queries, L, N, g->d);

@@ -29,7 +29,7 @@ static const ddi_option options[] = {
     {"refine", DDI_CHOICE, AT(refine), 0, 0, "0", "0|1", "1: each decoder layer refines the boxes of the one before"},
     {"two-stage", DDI_CHOICE, AT(two_stage), 0, 0, "0", "0|1", "1: queries are the encoder's best tokens (needs refine=1)"},
     {"width", DDI_INT, AT(width), 32, 8192, "256", NULL, "channels of neck and transformer"},
-    {"levels", DDI_INT, AT(levels), 3, DDI_MOST_LEVELS, "4", NULL, "feature maps: C3, C4, C5 and smaller ones"},
+    {"levels", DDI_INT, AT(levels), 1, DDI_MOST_LEVELS, "4", NULL, "feature maps: C3, C4, C5 and smaller ones"},
     {"encoder-layers", DDI_INT, AT(encoder_layers), 0, DDI_MOST_LAYERS, "6", NULL, "layers of the encoder"},
     {"decoder-layers", DDI_INT, AT(decoder_layers), 1, DDI_MOST_LAYERS, "6", NULL, "layers (stages) of the decoder"},
     {"heads", DDI_INT, AT(heads), 1, 1024, "8", NULL, "attention heads"},

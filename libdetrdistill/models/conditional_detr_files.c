@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conditional DETR in files. */
+ * Conditional DETR in files: the names that programs give its tensors (detectors.md 7.4), what our own model calls them
+ * (transformers' names), config.json. */
+#include "base/error.h"
+#include "base/limits.h"
 #include "models/detector.h"
+
+#include <string.h>
+
+/* ---- Names of other programs */
 
 static const ddi_key_rule conditional_official[] = {
     DDI_NEVER_WANTED,
@@ -72,4 +79,71 @@ static const ddi_keymap maps[] = {
     DDI_KEYMAP("conditional_detr", "mmdet3", "decoder.layers.#.cross_attn.qcontent_proj.weight", conditional_mmdet3),
 };
 
-const ddi_detector_files ddi_conditional_detr_files = {.maps = maps, .map_count = DDI_COUNT(maps)};
+/* Every layer of some files has a projection that the first alone uses. */
+static bool is_spare(const ddi_model_config *c, const char *name)
+{
+    static const char layers[] = "model.decoder.layers.";
+    return strncmp(name, layers, strlen(layers)) == 0 && strstr(name, ".ca_qpos_proj.") != NULL;
+}
+
+/* ---- config.json */
+
+#define AT(field) offsetof(ddi_model_config, field)
+static const ddi_config_key keys[] = {
+    {"d_model", DDI_KEY_INT64, AT(d), 256, 1, 8192},
+    {"num_queries", DDI_KEY_INT64, AT(queries), 300, 1, DDI_MAX_QUERIES},
+    {"encoder_layers", DDI_KEY_INT32, AT(encoder_layers), 6, 0, DDI_MOST_LAYERS},
+    {"encoder_ffn_dim", DDI_KEY_INT64, AT(encoder_ffn), 2048, 1, 65536},
+    {"encoder_attention_heads", DDI_KEY_INT32, AT(encoder_heads), 8, 1, 1024},
+    {"decoder_layers", DDI_KEY_INT32, AT(decoder_layers), 6, 1, DDI_MOST_LAYERS},
+    {"decoder_ffn_dim", DDI_KEY_INT64, AT(decoder_ffn), 2048, 1, 65536},
+    {"decoder_attention_heads", DDI_KEY_INT32, AT(decoder_heads), 8, 1, 1024},
+    {"dropout", DDI_KEY_REAL, AT(dropout), 0.1, 0, 1},
+    {"attention_dropout", DDI_KEY_REAL, AT(attention_dropout), 0, 0, 1},
+    {"activation_dropout", DDI_KEY_REAL, AT(activation_dropout), 0, 0, 1},
+};
+
+static void read_config(ddi_config_reader *r, ddi_model_config *c)
+{
+    c->levels = 1;
+    c->neck_bias = true;
+}
+
+/* ---- Checkpoints without a configuration */
+
+static dd_status read_tensors(const dd_tensorfile *file, const ddi_unsaid *s, ddi_model_config *c)
+{
+    static const char table[] = "model.query_position_embeddings.weight", classes[] = "class_labels_classifier.weight";
+    dd_tensor view;
+    if (!ddi_file_shape(file, table, 2, &view)) {
+        return ddi_file_lacks(table);
+    }
+    c->queries = view.shape[0];
+    c->d = view.shape[1];
+    if (!ddi_file_shape(file, classes, 2, &view)) {
+        return ddi_file_lacks(classes);
+    }
+    c->classes = view.shape[0];
+    c->encoder_ffn = 1;
+    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
+    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
+    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS || c->d > 8192) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, more than %d, or more than 8192 channels",
+                        DDI_MOST_LAYERS);
+    }
+    c->levels = 1;
+    c->neck_bias = true;
+    c->encoder_heads = c->decoder_heads = (int32_t)s->heads;
+    c->dropout = c->attention_dropout = c->activation_dropout = 0.1;
+    return DD_OK;
+}
+
+const ddi_detector_files ddi_conditional_detr_files = {
+    .maps = maps,
+    .map_count = DDI_COUNT(maps),
+    .keys = keys,
+    .key_count = DDI_COUNT(keys),
+    .read_config = read_config,
+    .read_tensors = read_tensors,
+    .is_spare = is_spare,
+};

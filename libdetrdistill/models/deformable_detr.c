@@ -247,7 +247,7 @@ static void run_layer(ddi_tape *t, const ddi_net *net, int32_t layer, query_grou
     const deformable_detr *m = net->parts;
     ddi_scope scope = ddi_scope_begin(t);
     t->stream = g->stream;
-    g->x = ddi_run_self_attention(t, &m->decoder[layer].self, &m->block, g->x, g->start.position, 0);
+    g->x = ddi_run_self_attention(t, &m->decoder[layer].self, &m->block, g->x, g->start.position, NULL);
     g->x = ddi_run_sampling(t, &m->decoder[layer].cross, &m->block, g->x, g->start.position, values, g->reference, grid);
     g->x = ddi_run_feed_forward(t, &m->decoder[layer].ffn, &m->block, g->x);
     ddi_value *boxes = run_heads(t, net, layer, g);

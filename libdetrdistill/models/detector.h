@@ -56,6 +56,7 @@ typedef struct ddi_detections {
     ddi_value *features;                          /* neck, [B,S,d] */
     ddi_value *encoder;                           /* [B,S,d] */
     ddi_value *layer[DDI_MOST_LAYERS];            /* [B,N,d]: what the heads read */
+    ddi_value *raw[DDI_MOST_LAYERS];              /* [B,N,d]: before a norm that is the heads' alone */
     ddi_value *reference;                         /* [B,N,2 or 4] */
     ddi_value *refined[DDI_MOST_LAYERS];          /* [B,N,4] */
     ddi_value *logits, *boxes;                    /* [L,B,N,K], [L,B,N,4] cxcywh of the image's real part */
@@ -126,7 +127,7 @@ struct ddi_detector {
     const ddi_detector_files *files;
 };
 
-extern const ddi_detector ddi_deformable_detr;
+extern const ddi_detector ddi_deformable_detr, ddi_conditional_detr;
 extern const ddi_detector_files ddi_deformable_detr_files, ddi_conditional_detr_files, ddi_adamixer_files, ddi_dino_files;
 
 /* All families, in the order of DDI_FAMILIES (match/conventions.h). */

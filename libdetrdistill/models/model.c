@@ -438,12 +438,17 @@ static ddi_value *plain_value(const ddi_detections *o, const ddi_model_config *c
             return known[i].value;
         }
     }
-    int32_t i = numbered(name, "decoder", c->decoder_layers);
-    if (i >= 0) {
-        return o->layer[i];
+    const struct {
+        const char *prefix;
+        ddi_value *const *layer;
+    } layers[] = {{"decoder", o->layer}, {"raw", o->raw}, {"refined", o->refined}};
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
+        const int32_t n = numbered(name, layers[i].prefix, c->decoder_layers);
+        if (n >= 0) {
+            return layers[i].layer[n];
+        }
     }
-    i = numbered(name, "refined", c->decoder_layers);
-    return i >= 0 ? o->refined[i] : NULL;
+    return NULL;
 }
 
 dd_status ddi_model_value(dd_model *m, const char *name, ddi_value **value, dd_tensor *view)

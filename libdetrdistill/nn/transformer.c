@@ -23,10 +23,12 @@ void ddi_build_self_attention(ddi_self_attention *a, ddi_build *b, const char *l
 }
 
 ddi_value *ddi_run_self_attention(ddi_tape *t, const ddi_self_attention *a, const ddi_block_config *c, ddi_value *x,
-                                  ddi_value *position, int32_t split)
+                                  ddi_value *position, const ddi_attention_spec *masks)
 {
-    const ddi_attention_spec spec = {
-        .heads = c->heads, .split = split, .scale = 1 / sqrt((double)c->d / c->heads), .dropout = c->attention_dropout};
+    ddi_attention_spec spec = masks ? *masks : (ddi_attention_spec){.split = 0};
+    spec.heads = c->heads;
+    spec.scale = 1 / sqrt((double)c->d / c->heads);
+    spec.dropout = c->attention_dropout;
     ddi_scope scope = ddi_scope_begin(t);
     const double counted = t->cost[t->part].counted; /* the counting rule leaves this attention out */
     ddi_value *at = ddi_plus(t, x, position);
@@ -102,6 +104,30 @@ ddi_value *ddi_run_feed_forward(ddi_tape *t, const ddi_feed_forward *f, const dd
     y = ddi_layernorm(t, x, y, f->norm.gamma, f->norm.beta, c->dropout);
     ddi_scope_end(t, scope, 1, &y);
     return y;
+}
+
+/* ---- Small heads */
+
+void ddi_build_mlp(ddi_mlp *mlp, ddi_build *b, const char *prefix, const char *name, int32_t layers, const int64_t *width,
+                   ddi_start start, const ddi_init *last)
+{
+    char at[DDI_NAME_BYTES];
+    mlp->layers = layers;
+    for (int32_t k = 0; k < layers; k++) {
+        const bool own = last && k + 1 == layers;
+        snprintf(at, sizeof at, "%s.layers.%d", name, k);
+        mlp->layer[k] = ddi_build_dense(b, prefix, at, width[k], width[k + 1], own ? DDI_START_ZERO : start, own ? last : NULL);
+    }
+}
+
+ddi_value *ddi_run_mlp(ddi_tape *t, const ddi_mlp *mlp, ddi_value *x)
+{
+    ddi_scope scope = ddi_scope_begin(t);
+    for (int32_t k = 0; k < mlp->layers; k++) {
+        x = ddi_linear(t, x, mlp->layer[k].w, mlp->layer[k].b, k + 1 < mlp->layers, NULL);
+    }
+    ddi_scope_end(t, scope, 1, &x);
+    return x;
 }
 
 ddi_value *ddi_run_box_head(ddi_tape *t, const ddi_box_head *head, ddi_value *x)

@@ -19,9 +19,9 @@ typedef struct ddi_self_attention {
     ddi_affine norm;
 } ddi_self_attention;
 void ddi_build_self_attention(ddi_self_attention *block, ddi_build *build, const char *layer, const ddi_block_config *config);
-/* LN(x + drop(MHA(Q = K = x + position, V = x))). split: see dd_op_attention. */
+/* LN(x + drop(MHA(Q = K = x + position, V = x))). masks: bias, key_padding, mask and split are read of it; NULL: none. */
 ddi_value *ddi_run_self_attention(ddi_tape *tape, const ddi_self_attention *block, const ddi_block_config *config, ddi_value *x,
-                                  ddi_value *position, int32_t split);
+                                  ddi_value *position, const ddi_attention_spec *masks);
 
 typedef struct ddi_deformable_attention {
     ddi_dense offsets, weights, value, out;
@@ -47,6 +47,17 @@ typedef struct ddi_feed_forward {
 void ddi_build_feed_forward(ddi_feed_forward *block, ddi_build *build, const char *layer, int64_t d, int64_t inner);
 /* LN(x + drop(Lin(drop(relu(Lin x))))). */
 ddi_value *ddi_run_feed_forward(ddi_tape *tape, const ddi_feed_forward *block, const ddi_block_config *config, ddi_value *x);
+
+/* Lin, relu, Lin, .. The counting rule sees no ReLU: they are functions where this block is used. */
+enum { DDI_MLP_LAYERS = 3 };
+typedef struct ddi_mlp {
+    int32_t layers;
+    ddi_dense layer[DDI_MLP_LAYERS];
+} ddi_mlp;
+/* Names "NAME.layers.K"; width[K] -> width[K+1]. last: NULL, or the start of the last layer's weight (zeros) and bias. */
+void ddi_build_mlp(ddi_mlp *mlp, ddi_build *build, const char *prefix, const char *name, int32_t layers, const int64_t *width,
+                   ddi_start start, const ddi_init *last);
+ddi_value *ddi_run_mlp(ddi_tape *tape, const ddi_mlp *mlp, ddi_value *x);
 
 /* Lin, relu, Lin, relu, Lin -> 4. */
 typedef struct ddi_box_head {

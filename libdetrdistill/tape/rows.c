@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sums, copies, choices of rows on the tape. */
+ * Sums, products, copies, choices of rows on the tape. */
 #include "tape/node.h"
 
 /* ---- Dropout, its own gradient */
@@ -54,6 +54,32 @@ ddi_value *ddi_plus(ddi_tape *t, ddi_value *a, ddi_value *b)
     ddi_tape_count(t, 0, 0, 3 * (double)a->count);
     ddi_value *in[] = {a, b};
     ddi_note(t, plus_back, y, false, &args, sizeof args, 2, in);
+    return y;
+}
+
+/* ---- a * b */
+
+static void times_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_product *p = node->args;
+    int32_t add[2];
+    p->g_y = ddi_grad_in(t, node->out, false);
+    p->g_a = ddi_grad_out(t, node->in[0], &add[0]);
+    p->g_b = ddi_grad_out(t, node->in[1], &add[1]);
+    p->add = add[0] | add[1] << 1;
+    ddi_tape_run(t, DD_OPERATOR_product_grad, p);
+}
+
+ddi_value *ddi_times(ddi_tape *t, ddi_value *a, ddi_value *b)
+{
+    ddi_value *y = ddi_new(t, a->ndim, a->shape);
+    const dd_op_product args = {.a = a->data, .b = b->data, .y = y->data, .count = a->count};
+    ddi_tape_run(t, DD_OPERATOR_product, &args);
+    ddi_tape_count(t, 0, 0, 3 * (double)a->count);
+    ddi_value *in[] = {a, b};
+    ddi_node *node = ddi_note(t, times_back, y, false, &args, sizeof args, 2, in);
+    ddi_note_saved(node, a);
+    ddi_note_saved(node, b);
     return y;
 }
 
@@ -134,6 +160,24 @@ ddi_value *ddi_join_rows(ddi_tape *t, ddi_value *a, ddi_value *b)
                                       .width = n * d,
                                       .src_outer = n * d,
                                       .dst_outer = rows * d};
+        copy_part(t, from[i], part, &copy);
+    }
+    return y;
+}
+
+ddi_value *ddi_join_heads(ddi_tape *t, ddi_value *a, ddi_value *b, int32_t heads)
+{
+    const int64_t B = a->shape[0], N = a->shape[1], width = a->shape[2] / heads, rows = B * N * heads;
+    ddi_value *y = ddi_new(t, DDI_SHAPE(B, N, 2 * a->shape[2])), *from[] = {a, b};
+    for (int32_t i = 0; i < 2 && t->status == DD_OK; i++) {
+        ddi_value *part = ddi_view(t, y, i * width, DDI_SHAPE(2 * rows - 1, width)); /* as in ddi_join_rows */
+        const dd_op_copy_rows copy = {.src = from[i]->data,
+                                      .dst = part->data,
+                                      .outer = 1,
+                                      .rows = rows,
+                                      .width = width,
+                                      .src_row = width,
+                                      .dst_row = 2 * width};
         copy_part(t, from[i], part, &copy);
     }
     return y;

@@ -147,12 +147,16 @@ ddi_value *ddi_layernorm(ddi_tape *tape, ddi_value *x, ddi_value *r, ddi_param *
 void ddi_dropout(ddi_tape *tape, ddi_value *x, double rate);
 /* a + b; b repeats where it is smaller. */
 ddi_value *ddi_plus(ddi_tape *tape, ddi_value *a, ddi_value *b);
+/* a * b, of the same shape. */
+ddi_value *ddi_times(ddi_tape *tape, ddi_value *a, ddi_value *b);
 /* Columns first .. first+width of x [rows,d], for each of `images`: [images,rows,width]. */
 ddi_value *ddi_repeat_columns(ddi_tape *tape, ddi_value *x, int64_t images, int64_t first, int64_t width);
 /* Rows first .. first+rows of each image of x [B,N,d] -> [B,rows,d]. */
 ddi_value *ddi_take_range(ddi_tape *tape, ddi_value *x, int64_t first, int64_t rows);
 /* a [B,Na,d] and b [B,Nb,d] -> [B,Na+Nb,d]. */
 ddi_value *ddi_join_rows(ddi_tape *tape, ddi_value *a, ddi_value *b);
+/* a and b [B,N,heads*w] -> [B,N,heads*2w]: head h of a, then head h of b. */
+ddi_value *ddi_join_heads(ddi_tape *tape, ddi_value *a, ddi_value *b, int32_t heads);
 /* mask: bytes [rows] or NULL (then x itself). */
 ddi_value *ddi_mask_rows(ddi_tape *tape, ddi_value *x, ddi_value *mask);
 /* Row index[b][i] of x [B,S,d]: [B,k,d]. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One whole KD step, and inference, of Deformable DETR beside torch + transformers, in one run.
+"""One whole KD step, and inference, of Deformable and Conditional DETR beside torch + transformers, in one run.
 
-    .dev/venv/bin/python tests/bench/step_bench.py [--only small|middle|large|inference] [--repeats 3] [--fp32]
+    .dev/venv/bin/python tests/bench/step_bench.py [--only small|middle|large|conditional|inference] [--repeats 3] [--fp32]
 
 A step: teacher without gradients, student, prior group through the student's decoder, all matchings and losses, backward, clipping, AdamW; ours
 also reads and decodes its pictures. 300 queries, 80 classes, 6 + 6 layers, random weights. Each side runs in a process of its own, one
@@ -22,7 +22,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bindings", "python")]
 
 # name: (height, width, images, depth of student, of teacher)
-STEPS = {"small": (480, 640, 2, 18, 50), "middle": (480, 640, 1, 50, 101), "large": (800, 1333, 1, 50, 101)}
+STEPS = {"small": (480, 640, 2, 18, 50), "middle": (480, 640, 1, 50, 101), "large": (800, 1333, 1, 50, 101),
+         "conditional": (480, 640, 1, 50, 101)}
+FAMILY = {"conditional": "conditional-detr"}  # deformable-detr else
 INFERENCE = {"480x640": (480, 640), "800x1333": (800, 1333)}
 OBJECTS = 14
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
@@ -78,7 +80,7 @@ def our_step(case, compute, folder):
 
     def start():
         context = dd.Context(threads=2)
-        models = [dd.Model(context, backbone=f"resnet-{depth}", classes=80, dropout=0, attention_dropout=0,
+        models = [dd.Model(context, family=FAMILY.get(case, "deformable-detr"), backbone=f"resnet-{depth}", classes=80, dropout=0, attention_dropout=0,
                            activation_dropout=0, gradients=gradients)
                   for depth, gradients in ((student, 1), (teacher, 0))]
         data = dd.Dataset(folder)
@@ -107,16 +109,20 @@ def our_inference(shape, compute):
 # ---- the peer
 
 
-def torch_model(depth):
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+def torch_model(depth, family="deformable-detr"):
+    from transformers import (ConditionalDetrConfig, ConditionalDetrForObjectDetection, DeformableDetrConfig,
+                              DeformableDetrForObjectDetection, ResNetConfig)
 
     basic = depth == 18
     depths = {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[depth]
     backbone = ResNetConfig(depths=depths, layer_type="basic" if basic else "bottleneck",
                             hidden_sizes=[64, 128, 256, 512] if basic else [256, 512, 1024, 2048], out_features=["stage2", "stage3", "stage4"])
-    config = DeformableDetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, num_labels=80,
-                                  num_queries=300, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
-    model = DeformableDetrForObjectDetection(config)
+    common = dict(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, num_labels=80,
+                  num_queries=300, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+    if family == "conditional-detr":
+        model = ConditionalDetrForObjectDetection(ConditionalDetrConfig(auxiliary_loss=True, **common))  # keeps the outputs of all layers
+    else:
+        model = DeformableDetrForObjectDetection(DeformableDetrConfig(**common))
     for name, p in model.model.backbone.named_parameters():
         p.requires_grad_("embedder" not in name and "stages.0" not in name)
     return model
@@ -158,10 +164,43 @@ class Recorded:
         return self.heads(out.intermediate_hidden_states, reference)
 
 
+class RecordedConditional:
+    """The same for Conditional DETR, whose maps are the encoder's."""
+
+    def __init__(self, model):
+        self.model, self.neck = model, [None]
+        model.model.decoder.register_forward_pre_hook(self.keep, with_kwargs=True)
+        model.model.input_projection.register_forward_hook(lambda _, __, out: setattr(self, "shape", out.shape))
+
+    def keep(self, _, args, kwargs):
+        self.inputs = kwargs
+
+    def heads(self, out):
+        import torch
+
+        hidden, reference = out.intermediate_hidden_states, torch.special.logit(out.reference_points, eps=1e-5).transpose(0, 1)
+        delta = self.model.bbox_predictor(hidden)
+        boxes = torch.cat([delta[..., :2] + reference, delta[..., 2:]], -1).sigmoid()
+        return self.model.class_labels_classifier(hidden).float(), boxes.float()
+
+    def forward(self, pixels):
+        out = self.model.model(pixel_values=pixels)
+        self.neck = [out.encoder_last_hidden_state.transpose(1, 2).reshape(self.shape)]
+        return *self.heads(out), out.intermediate_hidden_states.float()
+
+    def prior(self, table, images):
+        import torch
+
+        position = table[None].expand(images, -1, -1)
+        return self.heads(self.model.model.decoder(**{**self.inputs, "inputs_embeds": torch.zeros_like(position),
+                                                      "object_queries_position_embeddings": position}))
+
+
 def torch_step(case, compute):
     import torch
 
     import torch_peer as peer
+    import transformers.models.conditional_detr.modeling_conditional_detr  # noqa: F401
     import transformers.models.deformable_detr.modeling_deformable_detr  # noqa: F401: loaded before memory is counted
 
     torch.set_num_threads(2)
@@ -169,7 +208,9 @@ def torch_step(case, compute):
 
     def start():
         torch.manual_seed(1)
-        student, teacher = Recorded(torch_model(student_depth).train()), Recorded(torch_model(teacher_depth).eval().requires_grad_(False))
+        family = FAMILY.get(case, "deformable-detr")
+        record = RecordedConditional if family == "conditional-detr" else Recorded
+        student, teacher = record(torch_model(student_depth, family).train()), record(torch_model(teacher_depth, family).eval().requires_grad_(False))
         for module in student.model.modules():  # a detector's batch norm is frozen
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval().requires_grad_(False)
@@ -253,6 +294,7 @@ def compare(what, case, folder, repeats, types):
         theirs = least(*peers)
         best = theirs if best is None else {"seconds": min(best["seconds"], theirs["seconds"]), "gib": theirs["gib"]}
         title = "{0}x{1} B={2} R-{3} <- R-{4}".format(*STEPS[case]) if what == "step" else f"inference R-50 {case}"
+        title += " conditional" if case == "conditional" else ""
         print(f"{title:<36} {compute:<5} {ours['seconds']:8.3f} {best['seconds']:8.3f} {best['seconds'] / ours['seconds']:6.2f}x "
               f"{ours['gib']:7.2f} {theirs['gib']:7.2f} {100 * ours['gib'] / theirs['gib']:5.0f} %", flush=True)
 

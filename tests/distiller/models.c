@@ -8,7 +8,7 @@
 void pictures_fill(pictures *p, uint64_t seed)
 {
     uint64_t random = seed;
-    *p = (pictures){.offsets = {0, 3, 5}, .sizes = {{WIDTH, HEIGHT}, {WIDTH - 15, HEIGHT - 9}}, .ids = {17, 4}};
+    *p = (pictures){.offsets = {0, 3, 5}, .sizes = {{WIDTH, HEIGHT}, {WIDTH - 25, HEIGHT - 9}}, .ids = {17, 4}};
     for (int32_t b = 0; b < PICTURES; b++) {
         for (int32_t i = 0; i < HEIGHT * WIDTH * 3; i++) {
             const int32_t x = i / 3 % WIDTH, y = i / 3 / WIDTH;

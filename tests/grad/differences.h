@@ -42,6 +42,7 @@ void gradient_of_attention(int trial);
 void gradient_of_msda(int trial);
 void gradient_of_coord_embed(int trial);
 void gradient_of_sigmoid(int trial);
+void gradient_of_product(int trial);
 void gradient_of_box_refine(int trial);
 void gradient_of_iof_bias(int trial);
 void gradient_of_xyzr_refine(int trial);

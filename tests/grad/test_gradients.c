@@ -64,6 +64,8 @@ static const operator_entry entries[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_sigmoid_grad] = {.trial = gradient_of_sigmoid},
     [DD_OPERATOR_box_refine] = {.trial = gradient_of_box_refine},
     [DD_OPERATOR_box_refine_grad] = {.trial = gradient_of_box_refine},
+    [DD_OPERATOR_product] = {.trial = gradient_of_product},
+    [DD_OPERATOR_product_grad] = {.trial = gradient_of_product},
     [DD_OPERATOR_dropout] = {.no_gradient = "its own gradient: linear in x"},
     [DD_OPERATOR_add] = {.no_gradient = "linear: the gradient is the operand itself"},
     [DD_OPERATOR_copy_rows] = {.no_gradient = "linear: the same copy backwards"},

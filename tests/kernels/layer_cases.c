@@ -220,6 +220,34 @@ void add_case(test_case *c, random_state *r, int64_t i)
     snprintf(c->text, sizeof c->text, "count %lld period %lld", (long long)op->count, (long long)op->period);
 }
 
+void product_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_product *op = (void *)c->args;
+    c->exact = true;
+    op->count = i % 20 == 19 ? 0 : some(r, 9000);
+    fill_values(REAL_IN(dd_op_product, a, op->count), r, profile_of(i));
+    fill_values(REAL_IN(dd_op_product, b, op->count), r, profile_of(i + 1));
+    REAL_OUT(dd_op_product, y, op->count);
+    snprintf(c->text, sizeof c->text, "count %lld", (long long)op->count);
+}
+
+void product_grad_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_product *op = (void *)c->args;
+    op->count = i % 20 == 19 ? 0 : some(r, 9000);
+    op->add = (int32_t)(i % 4);
+    fill_values(REAL_IN(dd_op_product, a, op->count), r, i % 3 ? ORDINARY : DENORMAL);
+    fill_values(REAL_IN(dd_op_product, b, op->count), r, ORDINARY);
+    fill_uniform(REAL_IN(dd_op_product, g_y, op->count), r, -1, 1);
+    if (i % 5 != 3) {
+        measured(c, "g_a", offsetof(dd_op_product, g_a), op->count, op->add & 1, r, EPS, 0)->by_value = 2 * EPS;
+    }
+    if (i % 5 != 4) {
+        measured(c, "g_b", offsetof(dd_op_product, g_b), op->count, op->add & 2, r, EPS, 0)->by_value = 2 * EPS;
+    }
+    snprintf(c->text, sizeof c->text, "count %lld add %d", (long long)op->count, op->add);
+}
+
 /* i % 5: 0, 1 strides with gaps; 2 a sum over rows; 3 over both; 4 over the outer dimension. */
 void copy_rows_case(test_case *c, random_state *r, int64_t i)
 {

@@ -11,6 +11,8 @@ void groupnorm_case(test_case *c, random_state *r, int64_t i);
 void groupnorm_grad_case(test_case *c, random_state *r, int64_t i);
 void dropout_case(test_case *c, random_state *r, int64_t i);
 void add_case(test_case *c, random_state *r, int64_t i);
+void product_case(test_case *c, random_state *r, int64_t i);
+void product_grad_case(test_case *c, random_state *r, int64_t i);
 void copy_rows_case(test_case *c, random_state *r, int64_t i);
 void mask_rows_case(test_case *c, random_state *r, int64_t i);
 void sigmoid_case(test_case *c, random_state *r, int64_t i);

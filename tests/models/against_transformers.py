@@ -15,7 +15,8 @@ try:
     import numpy
     import torch
     from safetensors.numpy import load_file, save_file
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+    from transformers import (AutoModelForObjectDetection, ConditionalDetrConfig, ConditionalDetrForObjectDetection, DeformableDetrConfig,
+                              DeformableDetrForObjectDetection, ResNetConfig)
 except ImportError as missing:
     print(f'skipped: {missing}')
     sys.exit(77)
@@ -24,7 +25,8 @@ RUN_MODEL, GOLDEN = sys.argv[1], sys.argv[2:]
 TINY = ('backbone=resnet-18 stem=8 depths=1,2,1,1 widths=8,16,16,32 width=32 heads=4 points=2 ffn=48 encoder-layers=2 decoder-layers=3 '
         'queries=9 classes=5 ')
 VARIANTS = {'plain': '', 'refine': 'refine=1', 'shared': 'refine=1 shared-class-head=1', 'two-stage': 'refine=1 two-stage=1',
-            'bottleneck': 'block=bottleneck encoder-heads=2 decoder-points=1 decoder-ffn=24', 'neck': 'neck-bias=0'}
+            'bottleneck': 'block=bottleneck encoder-heads=2 decoder-points=1 decoder-ffn=24', 'neck': 'neck-bias=0',
+            'conditional': 'family=conditional-detr', 'conditional-bottleneck': 'family=conditional-detr block=bottleneck encoder-heads=2 decoder-ffn=24'}
 
 
 def run(folder, *words):
@@ -45,7 +47,7 @@ class RoundTrip(unittest.TestCase):
     def compare(self, *words):
         with tempfile.TemporaryDirectory() as folder:
             pixels, sizes, found, saved = run(folder, *words)
-            model, report = DeformableDetrForObjectDetection.from_pretrained(saved, output_loading_info=True)
+            model, report = AutoModelForObjectDetection.from_pretrained(saved, output_loading_info=True)
         self.assertEqual([list(report[key]) for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys')], [[], [], []])
         mask = torch.zeros(2, 64, 80, dtype=torch.long)
         for image, (width, height) in enumerate(sizes):
@@ -65,13 +67,17 @@ class RoundTrip(unittest.TestCase):
     def test_saved_by_this_transformers(self):
         backbone = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 2, 1, 1], layer_type='basic',
                                 out_features=['stage2', 'stage3', 'stage4'])
-        for name, options in {'plain': {}, 'refine': {'with_box_refine': True}, 'two-stage': {'with_box_refine': True, 'two_stage': True}}.items():
+        common = dict(use_timm_backbone=False, backbone=None, backbone_config=backbone, use_pretrained_backbone=False, d_model=32,
+                      encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48,
+                      decoder_ffn_dim=24, num_queries=9, num_labels=5)
+        points = dict(encoder_n_points=2, decoder_n_points=3, two_stage_num_proposals=9)
+        deformable = lambda **more: DeformableDetrForObjectDetection(DeformableDetrConfig(**common, **points, **more))
+        makers = {'plain': deformable, 'refine': lambda: deformable(with_box_refine=True),
+                  'two-stage': lambda: deformable(with_box_refine=True, two_stage=True),
+                  'conditional': lambda: ConditionalDetrForObjectDetection(ConditionalDetrConfig(**common))}
+        for name, make in makers.items():
             torch.manual_seed(4)
-            config = DeformableDetrConfig(use_timm_backbone=False, backbone=None, backbone_config=backbone, use_pretrained_backbone=False,
-                                          d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4,
-                                          encoder_ffn_dim=48, decoder_ffn_dim=24, encoder_n_points=2, decoder_n_points=3, num_queries=9,
-                                          two_stage_num_proposals=9, num_labels=5, **options)
-            model = DeformableDetrForObjectDetection(config)
+            model = make()
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter, std=.1)
             with self.subTest(name), tempfile.TemporaryDirectory() as folder:
@@ -88,12 +94,12 @@ class RoundTrip(unittest.TestCase):
     def test_checkpoint_without_configuration(self):
         """The weights of a folder alone become a folder again."""
         for folder in GOLDEN:
-            if folder.endswith('deformable_plain_basic'):
+            if folder.endswith(('deformable_plain_basic', 'conditional_basic')):
                 self.compare('load', os.path.join(folder, 'model.safetensors'), 'heads=4')
 
     def test_checkpoint_of_torch(self):
         for folder in GOLDEN:
-            if folder.endswith('deformable_plain_basic'):
+            if folder.endswith(('deformable_plain_basic', 'conditional_basic')):
                 state = {name: torch.from_numpy(value) for name, value in load_file(os.path.join(folder, 'model.safetensors')).items()}
                 with tempfile.TemporaryDirectory() as made:
                     path = os.path.join(made, 'epoch_1.pth')

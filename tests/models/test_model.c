@@ -159,11 +159,21 @@ static void options_that_are_wrong(void **state)
     static const struct {
         const char *options, *words;
         dd_status status;
-    } cases[] = {{"quries=3", "did you mean 'queries'", DD_ERR_OPTION}, {"width=48", "multiple of 32", DD_ERR_OPTION},
-                 {"heads=7", "multiple of 32", DD_ERR_OPTION},          {"two-stage=1", "needs refine=1", DD_ERR_OPTION},
-                 {"depths=1,2,3", "four numbers", DD_ERR_OPTION},       {"depths=1,2,3,4,5", "four numbers", DD_ERR_OPTION},
-                 {"widths=1,2,0,4", "four numbers", DD_ERR_OPTION},     {"widths=6,8,8,8", "multiple of 4", DD_ERR_OPTION},
-                 {"backbone=vgg", "resnet-18", DD_ERR_OPTION},          {"classes=0", "must lie in", DD_ERR_OPTION}};
+    } cases[] = {{"quries=3", "did you mean 'queries'", DD_ERR_OPTION},
+                 {"width=48", "multiple of 32", DD_ERR_OPTION},
+                 {"heads=7", "multiple of 32", DD_ERR_OPTION},
+                 {"two-stage=1", "needs refine=1", DD_ERR_OPTION},
+                 {"depths=1,2,3", "four numbers", DD_ERR_OPTION},
+                 {"depths=1,2,3,4,5", "four numbers", DD_ERR_OPTION},
+                 {"widths=1,2,0,4", "four numbers", DD_ERR_OPTION},
+                 {"widths=6,8,8,8", "multiple of 4", DD_ERR_OPTION},
+                 {"backbone=vgg", "resnet-18", DD_ERR_OPTION},
+                 {"classes=0", "must lie in", DD_ERR_OPTION},
+                 {"levels=2", "3 to 8", DD_ERR_OPTION},
+                 {"family=conditional-detr levels=4", "one level", DD_ERR_OPTION},
+                 {"refine=1 family=conditional-detr", "no refine=1", DD_ERR_OPTION},
+                 {"family=conditional-detr neck-bias=0", "has a bias", DD_ERR_OPTION},
+                 {"family=conditional-detr heads=7", "numbers of heads", DD_ERR_OPTION}};
     dd_context *context = new_context("device=ref");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         dd_model *model = NULL;
@@ -372,7 +382,7 @@ static void modes(void **state)
 
 /* ---- What it is made of, and what it takes */
 
-/* detectors.md sections 11 and 12: Deformable DETR, plain, 300 queries, 80 classes, mmdetection's neck. */
+/* detectors.md sections 11 and 12: 300 queries, 80 classes, mmdetection's neck. */
 static void published_sizes(void **state)
 {
     (void)state;
@@ -387,7 +397,15 @@ static void published_sizes(void **state)
                   {"backbone=resnet-101 neck-bias=0 gradients=0",
                    58783318,
                    {42172416, 5638144, 4541184, 6123264, 153172, 155138},
-                   271.335e9}};
+                   271.335e9},
+                  {"family=conditional-detr backbone=resnet-50 gradients=0",
+                   43193174,
+                   {23232512, 524544, 7890432, 11315714, 153172, 76800},
+                   95.322e9},
+                  {"family=conditional-detr backbone=resnet-101 gradients=0",
+                   62133078,
+                   {42172416, 524544, 7890432, 11315714, 153172, 76800},
+                   171.395e9}};
     static const char *const names[] = {"backbone", "neck", "encoder", "decoder", "heads", "queries"};
     dd_context *context = new_context("device=ref threads=2");
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {

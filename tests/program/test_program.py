@@ -366,6 +366,10 @@ class Model(unittest.TestCase):
         published = json.loads(run('info', 'deformable_detr:r50,neck-bias=0', '--json').stdout)
         self.assertEqual(published['parameters']['trained'], 39843414)
         self.assertAlmostEqual(published['macs']['total'] / 1e9, 195.262, delta=5e-4)
+        for backbone, trained, macs in (('r50', 43193174, 95.322), ('r101', 62133078, 171.395)):
+            published = json.loads(run('info', 'conditional_detr:' + backbone, '--json').stdout)
+            self.assertEqual(published['parameters']['trained'], trained)
+            self.assertAlmostEqual(published['macs']['total'] / 1e9, macs, delta=5e-4)
         self.assertIn('HEIGHTxWIDTH', run('info', self.made, '--size', '64', status=2).stderr)
         self.assertIn('trained', run('info', self.made, '--layers').stdout)
 

@@ -104,8 +104,10 @@ static double run(graph *g, bool backward)
     x = ddi_plus(t, x, a);
     ddi_value *pooled = ddi_maxpool(t, ddi_param_value(t, g->picture), 3, 2, 1);
     ddi_value *code = ddi_coord_embed(t, ddi_param_value(t, g->points), 4, order, 3);
+    ddi_value *heads = ddi_join_heads(t, code, ddi_times(t, code, code), 2);
     assert_int_equal(t->status, DD_OK);
-    const double total = weigh(g, x, backward) + weigh(g, pooled, backward) + weigh(g, code, backward);
+    const double total =
+        weigh(g, x, backward) + weigh(g, pooled, backward) + weigh(g, code, backward) + weigh(g, heads, backward);
     if (backward) {
         assert_int_equal(ddi_params_zero_grad(&g->params, &g->exec), DD_OK);
         assert_int_equal(ddi_tape_backward(t), DD_OK);

@@ -637,6 +637,16 @@ typedef struct dd_op_average {
     double decay;
 } dd_op_average;
 
+/* y = a * b. product_grad: g_a = g_y * b, g_b = g_y * a; NULL: not wanted. add bits: 0 g_a, 1 g_b. */
+typedef struct dd_op_product {
+    const void *a, *b;
+    void *y;
+    const void *g_y;
+    void *g_a, *g_b;
+    int64_t count;
+    int32_t add;
+} dd_op_product;
+
 /* Operator numbers: DD_OPERATOR_check_finite, .. */
 enum {
 #define DD_OP(name, args, text) DD_OPERATOR_##name,

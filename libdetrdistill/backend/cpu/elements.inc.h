@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Element by element and row by row: dropout, sums, copies, masks, the logistic function, largest of windows, the optimiser. */
+ * Element by element and row by row: dropout, sums, products, copies, masks, the logistic function, largest of windows, the
+ * optimiser. */
 #ifndef DDI_CPU_ELEMENTS_H
 #define DDI_CPU_ELEMENTS_H
 
@@ -56,6 +57,49 @@ static void add_piece(void *arg, int64_t piece)
 dd_status KERNEL(add)(dd_exec *exec, const void *args)
 {
     run_elements(exec, ((const dd_op_add *)args)->count, add_piece, args);
+    return DD_OK;
+}
+
+static void product_piece(void *arg, int64_t piece)
+{
+    const dd_op_product *op = arg;
+    const int64_t end = minimum((piece + 1) * ELEMENTS, op->count);
+    for (int64_t i = piece * ELEMENTS; i < end; i += VW) {
+        const vf a = v_load_n((const float *)op->a + i, end - i), b = v_load_n((const float *)op->b + i, end - i);
+        v_store_n((float *)op->y + i, v_mul(a, b), end - i);
+    }
+}
+
+dd_status KERNEL(product)(dd_exec *exec, const void *args)
+{
+    run_elements(exec, ((const dd_op_product *)args)->count, product_piece, args);
+    return DD_OK;
+}
+
+/* g (+)= g_y * other */
+INLINE void product_slope(vf g_y, const void *other, void *g, int64_t i, int64_t lanes, int32_t add)
+{
+    if (g) {
+        float *to = (float *)g + i;
+        const vf slope = v_mul(g_y, v_load_n((const float *)other + i, lanes));
+        v_store_n(to, add ? v_add(v_load_n(to, lanes), slope) : slope, lanes);
+    }
+}
+
+static void product_grad_piece(void *arg, int64_t piece)
+{
+    const dd_op_product *op = arg;
+    const int64_t end = minimum((piece + 1) * ELEMENTS, op->count);
+    for (int64_t i = piece * ELEMENTS; i < end; i += VW) {
+        const vf g_y = v_load_n((const float *)op->g_y + i, end - i);
+        product_slope(g_y, op->b, op->g_a, i, end - i, op->add & 1);
+        product_slope(g_y, op->a, op->g_b, i, end - i, op->add & 2);
+    }
+}
+
+dd_status KERNEL(product_grad)(dd_exec *exec, const void *args)
+{
+    run_elements(exec, ((const dd_op_product *)args)->count, product_grad_piece, args);
     return DD_OK;
 }
 

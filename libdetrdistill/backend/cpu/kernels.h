@@ -43,6 +43,8 @@
     X(groupnorm_grad)                                                                                                          \
     X(dropout)                                                                                                                 \
     X(add)                                                                                                                     \
+    X(product)                                                                                                                 \
+    X(product_grad)                                                                                                            \
     X(copy_rows)                                                                                                               \
     X(mask_rows)                                                                                                               \
     X(sigmoid)                                                                                                                 \

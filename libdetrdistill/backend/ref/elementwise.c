@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Element by element and row by row: dropout, sums, copies, masks, the logistic function. */
+ * Element by element and row by row: dropout, sums, products, copies, masks, the logistic function. */
 #include "backend/ref/dropout.h"
 #include "backend/ref/math.h"
 
@@ -18,6 +18,32 @@ dd_status REF(add)(dd_exec *exec, const void *args)
     for (int64_t i = 0; i < op->count; i++) {
         ((real *)op->y)[i] = ((const real *)op->a)[i] + ((const real *)op->b)[i % op->period];
     }
+    return DD_OK;
+}
+
+dd_status REF(product)(dd_exec *exec, const void *args)
+{
+    const dd_op_product *op = args;
+    for (int64_t i = 0; i < op->count; i++) {
+        ((real *)op->y)[i] = ((const real *)op->a)[i] * ((const real *)op->b)[i];
+    }
+    return DD_OK;
+}
+
+/* g (+)= g_y * other */
+static void product_slope(const dd_op_product *op, const void *other, void *g, int32_t add)
+{
+    for (int64_t i = 0; g && i < op->count; i++) {
+        const real slope = ((const real *)op->g_y)[i] * ((const real *)other)[i];
+        ((real *)g)[i] = add ? ((real *)g)[i] + slope : slope;
+    }
+}
+
+dd_status REF(product_grad)(dd_exec *exec, const void *args)
+{
+    const dd_op_product *op = args;
+    product_slope(op, op->b, op->g_a, op->add & 1);
+    product_slope(op, op->a, op->g_b, op->add & 2);
     return DD_OK;
 }
 

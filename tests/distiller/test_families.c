@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Training steps through attached models of every family but the first, which test_attached.c has. */
+#include "attached.h"
+#include "case.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Words that turn the tiny models of models.h into the family's; parameters of the distiller's own across widths. */
+typedef struct family {
+    const char *name, *words;
+    int32_t own;
+} family;
+
+static const family families[] = {
+    {"Conditional DETR", "family=conditional-detr levels=1", 2 + 2 * 8 + 2}, /* adaptor, two branches, map of positions */
+};
+enum { FAMILIES = sizeof families / sizeof families[0] };
+
+#define CONTRASTIVE "contrastive=1 contrastive-width=8 "
+
+static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
+
+static const char *of(const family *f, const char *model, const char *more)
+{
+    static char text[2][1024];
+    static int turn;
+    turn ^= 1;
+    snprintf(text[turn], sizeof text[turn], "%s%s %s", model, f->words, more);
+    return text[turn];
+}
+
+static void derivatives(void **state)
+{
+    for (int i = 0; i < FAMILIES; i++) {
+        const family *f = &families[i];
+        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_TEACHER, "dtype=f64"), "weight.features=3", NULL);
+        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_WIDE, "dtype=f64"),
+                          "feature-source=neck prior=group " CONTRASTIVE, NULL);
+        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_TEACHER, "dtype=f64"), "profile=paper", NULL);
+    }
+}
+
+/* Logits are distilled whatever the teacher is; the rest needs models of one family. */
+static void across_families(void **state)
+{
+    check_differences(of(&families[0], TINY_STUDENT, "dtype=f64"), TINY_TEACHER "dtype=f64", "prior=none feature-mask=none",
+                      NULL);
+    for (int i = 0; i < FAMILIES; i++) {
+        static const struct {
+            const char *options, *says;
+        } wrong[] = {{"", "prior=none"},
+                     {"prior=none", "feature-mask=none"},
+                     {"prior=none feature-mask=none contrastive=1", "one family"}};
+        for (int back = 0; back < 2; back++) {
+            setup s;
+            const char *own = of(&families[i], TINY_STUDENT, "");
+            set_up(&s, "device=ref", back ? TINY_STUDENT : own, back ? own : TINY_STUDENT, "prior=none feature-mask=none");
+            GOOD(dd_distiller_step(s.distiller, NULL));
+            assert_true(term(&s, "loss.logits") > 0 && !has_term(&s, "loss.prior") && !has_term(&s, "loss.features"));
+            for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; k++) {
+                dd_distiller *d;
+                GOOD(dd_distiller_create(&d, s.context, wrong[k].options));
+                FAILS(DD_ERR_UNSUPPORTED, dd_distiller_attach(d, s.student, s.teacher));
+                SAYS(wrong[k].says);
+                dd_distiller_free(d);
+            }
+            tear_down(&s);
+        }
+    }
+}
+
+/* A second group of queries changes nothing of the first, dropout included. */
+static void own_outputs_keep_their_bits(void **state)
+{
+    static const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", "encoder"};
+    for (int i = 0; i < 2 * FAMILIES; i++) {
+        setup s;
+        const char *student = of(&families[i / 2], TINY_STUDENT, "training=1");
+        set_up(&s, devices[i % 2], student, of(&families[i / 2], TINY_TEACHER, ""), "");
+        GOOD(dd_distiller_step(s.distiller, NULL));
+        assert_true(term(&s, "loss.prior") > 0);
+        dd_model *alone = new_model(s.context, student, 5);
+        const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
+        dd_tensor pixels, sizes;
+        GOOD(dd_tensor_init(&pixels, s.batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
+        GOOD(dd_tensor_init(&sizes, s.batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
+        GOOD(dd_model_forward(alone, &pixels, &sizes));
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+            assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s.student, names[k]));
+        }
+        dd_model_free(alone);
+        tear_down(&s);
+    }
+}
+
+static void every_module_has_its_term(void **state)
+{
+    static const char *const modules[] = {"loss.det", "loss.logits", "loss.features", "loss.prior", "loss.contrastive"};
+    for (int i = 0; i < FAMILIES; i++) {
+        setup s;
+        double total, sum = 0;
+        set_up(&s, "device=ref", of(&families[i], TINY_STUDENT, ""), of(&families[i], TINY_TEACHER, ""),
+               "profile=as-published");
+        GOOD(dd_distiller_step(s.distiller, &total));
+        for (size_t k = 0; k < sizeof modules / sizeof *modules; k++) {
+            assert_true(term(&s, modules[k]) > 0);
+            sum += term(&s, modules[k]);
+        }
+        assert_true(fabs(total - sum) <= 1e-12 * sum);
+        tear_down(&s);
+    }
+}
+
+static void same_bits_for_any_threads(void **state)
+{
+    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
+                                           CPU_DEVICE " threads=2"};
+    for (int f = 0; f < FAMILIES; f++) {
+        uint64_t hash[4];
+        for (int i = 0; i < 4; i++) {
+            setup s;
+            set_up(&s, contexts[i], of(&families[f], TINY_STUDENT, "training=1"), of(&families[f], TINY_TEACHER, ""),
+                   CONTRASTIVE);
+            hash[i] = hash_step(&s);
+            tear_down(&s);
+        }
+        assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+    }
+}
+
+static void steady_steps_allocate_nothing(void **state)
+{
+    for (int i = 0; i < 2 * FAMILIES; i++) {
+        setup s;
+        int64_t live[2], peak, on_device, device_peak, count[2];
+        int32_t own;
+        set_up(&s, devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""), CONTRASTIVE);
+        GOOD(dd_distiller_parameter_count(s.distiller, &own));
+        assert_int_equal(own, families[i / 2].own);
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        assert_int_equal(count[0], count[1]);
+        assert_int_equal(live[0], live[1]);
+        tear_down(&s);
+    }
+}
+
+static void initialised_from_the_teacher(void **state)
+{
+    for (int i = 0; i < FAMILIES; i++) {
+        const char *table = "model.query_position_embeddings.weight";
+        setup s;
+        set_up(&s, "device=ref", of(&families[i], TINY_STUDENT, "queries=12 dtype=f64"), of(&families[i], TINY_TEACHER, ""),
+               "prior=init");
+        const dd_tensor mine = parameter_of(s.student, table), theirs = parameter_of(s.teacher, table);
+        assert_int_equal(tensor_elements(&mine), tensor_elements(&theirs));
+        for (int64_t k = 0; k < tensor_elements(&mine); k++) {
+            assert_true(tensor_get(&mine, k) == tensor_get(&theirs, k));
+        }
+        GOOD(dd_distiller_step(s.distiller, NULL));
+        assert_false(has_term(&s, "loss.prior"));
+        tear_down(&s);
+    }
+}
+
+static void stored_teachers(void **state)
+{
+    for (int i = 0; i < 2 * FAMILIES; i++) {
+        setup s;
+        char folder[64];
+        int64_t hits, misses, bytes;
+        new_folder(folder);
+        set_up(&s, devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""), CONTRASTIVE);
+        GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
+        const uint64_t computed = hash_step(&s);
+        assert_true(hash_step(&s) == computed);
+        GOOD(dd_distiller_cache_statistics(s.distiller, &hits, &misses, &bytes));
+        assert_int_equal(hits, PICTURES);
+        assert_int_equal(misses, PICTURES);
+        if (i % 2 == 0) { /* rows of a batch do not depend on each other in the reference */
+            GOOD(dd_distiller_set_cache(s.distiller, NULL, 0));
+            assert_true(hash_step(&s) == computed);
+        }
+        tear_down(&s);
+        remove_folder(folder);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(derivatives),
+        cmocka_unit_test(across_families),
+        cmocka_unit_test(own_outputs_keep_their_bits),
+        cmocka_unit_test(every_module_has_its_term),
+        cmocka_unit_test(same_bits_for_any_threads),
+        cmocka_unit_test(steady_steps_allocate_nothing),
+        cmocka_unit_test(initialised_from_the_teacher),
+        cmocka_unit_test(stored_teachers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
