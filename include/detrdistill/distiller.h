@@ -116,7 +116,8 @@ DD_API dd_status dd_distiller_parameter_at(dd_distiller *distiller, int32_t inde
 /* Attaches a student and its teacher (NULL: none; then only the student's own detection loss runs, whatever the options say).
  * From now on dd_distiller_step is one training step on the bound batch:
  *   the teacher's forward pass, without gradients and without dropout (or its stored outputs, see dd_distiller_set_cache);
- *   the student's, in the mode that it has (dd_model_set_mode), with the teacher's queries as a second group through its
+ *   the student's, in the mode that it has (dd_model_set_mode; in training a DINO has denoising queries made of gt.*, drawn
+ *   by the model's seed and step), with the teacher's queries as a second group through its
  *   decoder where prior=group or assigned: the groups do not see each other, and the student's own outputs keep their bits;
  *   matchings, terms, and their gradients back into the parameters: *added* to what dd_model_gradient and
  *   dd_distiller_parameter_at show, until dd_model_zero_gradients and dd_distiller_zero_gradients.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whole detectors: making and loading, forward pass, detections, gradients, saving. Deformable DETR (plain, with box
- * refinement, two-stage) and Conditional DETR so far. */
+ * refinement, two-stage), Conditional DETR and DINO (four levels) so far. */
 #ifndef DETRDISTILL_MODEL_H
 #define DETRDISTILL_MODEL_H
 
@@ -15,7 +15,7 @@ typedef struct dd_model dd_model;
 
 /* Makes a model with start values (detectors.md section 8) drawn from the context's seed and each parameter's name alone.
  * Options (dd_options_help("architecture")):
- *   family=deformable-detr|conditional-detr  classes=80  queries=300  refine=0|1  two-stage=0|1 (of the first family)
+ *   family=deformable-detr|conditional-detr|dino  classes=80  queries=300  refine=0|1  two-stage=0|1 (of the first family)
  *   backbone=resnet-18|resnet-50|resnet-101, of which may be changed: block=auto|basic|bottleneck  stem=CHANNELS
  *   depths=3,4,6,3 (blocks of each stage)  widths=256,512,1024,2048 (channels that a stage gives; bottleneck: multiples of 4)
  *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4 (Conditional DETR: 1)  encoder-layers=6
@@ -25,14 +25,20 @@ typedef struct dd_model dd_model;
  *   convolutions that the file lacks or has in another shape keep their start values; the log says how many were taken)
  *   neck-bias=1|0 (0: as mmdetection)  shared-class-head=0|1 (with refine: one for all layers)
  *   dropout=0.1  attention-dropout=0.1  activation-dropout=0.1 (while training)
+ *   family=dino begins with queries=900 ffn=2048, no dropout and neck-bias=0, refines boxes and takes references from its
+ *   encoder always, and has
+ *     denoising=100 (pairs of noisy objects in a training step; 0: none)  label-noise=0.5  box-noise=1
+ *     shared-class-head=0|1  shared-box-head=0|1 (1: as the official program)  label-rows=0 (of the label table; 0: classes)
+ *     box-eps=1e-5 (official: 1e-3)  position-temperature=20  position-offset=0 (detrex: 10000 and -0.5)
  *   dtype=f32|f64  training=0|1  gradients=1|0 (as in dd_model_load)
  * Errors: ARGUMENT, OPTION, LIMIT, NOMEM, UNSUPPORTED; with backbone-weights also IO, FORMAT, SHAPE (nothing fits). The handle
  * keeps the context alive; one thread at a time. */
 DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const char *options);
 
-/* Loads a Hugging Face folder (config.json and model.safetensors, as transformers writes them; ResNet backbones of
- * transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3; Conditional DETR: 3) or the
- * official programs' models, with the shape read off its tensors. Options (dd_options_help("model")):
+/* Loads a folder that dd_model_save wrote, a Hugging Face folder (config.json and model.safetensors, as transformers writes them;
+ * ResNet backbones of transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3; Conditional
+ * DETR, DINO: 3), the official programs' or detrex's models, with the shape read off its tensors. Options
+ * (dd_options_help("model")):
  *   dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0: less memory, no backward pass)
  *   map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; # stands for a number, * for words
  *   side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep the 80 that COCO has)
@@ -43,12 +49,12 @@ DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const ch
 DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char *path, const char *options);
 DD_API void dd_model_free(dd_model *model);
 
-/* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads them. The folder must
- * exist. Errors: ARGUMENT, IO, NOMEM. */
+/* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads those of its own
+ * families (it has no DINO). The folder must exist. Errors: ARGUMENT, IO, NOMEM. */
 DD_API dd_status dd_model_save(dd_model *model, const char *folder);
 
-/* Whether dropout draws, and whether forward passes can go backward, from the next forward pass on. Both are 0 or 1. Errors:
- * ARGUMENT, NOMEM (memory for gradients that the model had none of). */
+/* Whether dropout draws (and DINO has denoising queries in steps of a distiller), and whether forward passes can go backward,
+ * from the next forward pass on. Both are 0 or 1. Errors: ARGUMENT, NOMEM (memory for gradients that the model had none of). */
 DD_API dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients);
 
 /* Classes, and their names ("LABEL_3" where nobody gave one): id2label of config.json. A name is borrowed until it is set anew
@@ -77,7 +83,7 @@ DD_API dd_status dd_model_part_size(dd_model *model, const char *part, int64_t *
 DD_API dd_status dd_model_operations(dd_model *model, int32_t height, int32_t width, const char *part, double *count);
 
 /* What a pass over a batch of a shape will take, from a dry run; nothing is computed. With gradients=1: forward and backward,
- * seeded at logits, boxes and neck. `what`:
+ * seeded at logits, boxes, neck and proposals. `what`:
  *   "activations"   bytes of the batch, of activations and of their gradients, at most at a time
  *   "parameters", "gradients"   bytes that the model holds for them (gradients: 0 where gradients=0)
  *   "total"   these together; without the kernels' own scratch memory and an optimiser's state
@@ -105,8 +111,9 @@ DD_API dd_status dd_model_detections(dd_model *model, int32_t image, int32_t wid
 /* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
  * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d] (what heads read),
  * "reference" [B,N,2 or 4], "refined.0"..; Conditional DETR: "raw.0".. (before the heads' norm); two-stage: "proposal.logits"
- * [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after it), "proposal.top" int32 [B,N]. Errors:
- * ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
+ * [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after it), "proposal.top" int32 [B,N]; DINO: these
+ * of the N chosen tokens alone, and "proposal.scores" [B,S], the largest logit of each token. Errors: ARGUMENT, NOT_FOUND,
+ * STATE (no forward pass yet). */
 DD_API dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
 /* Memory for the gradient of such a tensor, zero at first, in the same shape and strides: the caller fills it before
  * dd_model_backward. Errors: as dd_model_tensor; STATE (the model was loaded with gradients=0, or went backward already). */

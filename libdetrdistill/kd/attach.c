@@ -142,7 +142,7 @@ static dd_status make_query_maps(dd_distiller *d, ddi_attachment *a)
     ddi_params_init(&a->maps, d->exec.context, a->student->dtype);
     if (!a->wants_group || config_of(a->student)->d == config_of(a->teacher)->d)
         return DD_OK;
-    if (a->stored_group || has_column(a->teacher, false))
+    if ((a->stored_group && !config_of(a->teacher)->detector->no_position) || has_column(a->teacher, false))
         DDI_TRY(make_map(a, "position", &a->position_map));
     if (a->stored_group || has_column(a->teacher, true))
         DDI_TRY(make_map(a, "content", &a->content_map));
@@ -256,7 +256,8 @@ void ddi_attachment_free(dd_distiller *d)
     if (!a)
         return;
     ddi_cache_free(a->cache, &d->exec);
-    ddi_buffer *const all[] = {&a->sizes, &a->teacher_queries, &a->student_queries, &a->student_queries_grad};
+    ddi_buffer *const all[] = {&a->sizes, &a->denoising_match, &a->teacher_queries, &a->student_queries,
+                               &a->student_queries_grad};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ddi_buffer_free(&d->exec, all[i]);
     if (a->maps.context)

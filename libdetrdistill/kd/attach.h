@@ -30,6 +30,8 @@ struct ddi_attachment {
     ddi_buffer sizes;                                 /* int32 [B,2] on the host */
     ddi_buffer teacher_queries;                       /* [L,B,N,d] */
     ddi_buffer student_queries, student_queries_grad; /* for the contrastive term */
+    ddi_buffer denoising_match;                       /* int32 [L,B,slots] on the host */
+    const ddi_noise *noise;                           /* of denoising queries; NULL: drawn */
     ddi_cache *cache;                                 /* NULL: none */
 };
 

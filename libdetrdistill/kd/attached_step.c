@@ -139,6 +139,26 @@ static dd_status bind_student_queries(dd_distiller *d)
     return DD_OK;
 }
 
+/* Every layer's denoising queries are to find the same objects, which the distiller knows by their numbers in gt.*. */
+static dd_status bind_denoising(dd_distiller *d)
+{
+    ddi_attachment *a = d->attached;
+    const ddi_denoising *n = &a->student->out.denoising;
+    const ddi_objects *o = &d->objects;
+    const int64_t shape[3] = {n->logits->shape[0], n->logits->shape[1], n->slots}, layer = shape[1] * shape[2];
+    dd_tensor view;
+    DDI_TRY(ddi_buffer_reserve(&d->exec, &a->denoising_match, (size_t)(shape[0] * layer) * 4, false, "denoising.match"));
+    int32_t *match = a->denoising_match.data;
+    for (int64_t i = 0; i < shape[0] * layer; i++) {
+        const int32_t object = n->object[i % layer];
+        match[i] = object < 0 ? -1 : o->original[o->offsets[i % layer / n->slots] + object];
+    }
+    DDI_TRY(dd_tensor_init(&view, match, DD_I32, 3, shape, NULL, DD_DEVICE_CPU, 0, 0));
+    bind(d, IN_DENOISING_MATCH, &view);
+    DDI_TRY(bind_value(d, IN_DENOISING_LOGITS, n->logits));
+    return bind_value(d, IN_DENOISING_BOXES, n->boxes);
+}
+
 static dd_status bind_tensors(dd_distiller *d)
 {
     const ddi_attachment *a = d->attached;
@@ -154,6 +174,8 @@ static dd_status bind_tensors(dd_distiller *d)
         DDI_TRY(bind_proposals(d, IN_ENCODER_LOGITS, s->proposal_logits));
         DDI_TRY(bind_proposals(d, IN_ENCODER_BOXES, s->proposal_boxes));
     }
+    if (s->denoising.logits && d->settings.det)
+        DDI_TRY(bind_denoising(d));
     if (!a->teacher)
         return DD_OK;
     bind(d, IN_TEACHER_LOGITS, &o->logits);
@@ -194,17 +216,47 @@ static dd_status add_parameter_gradients(dd_distiller *d)
     return ddi_sync(&d->exec);
 }
 
+/* The objects of the batch, for denoising queries: the losses read them once more, and find the same. */
+static dd_status read_truth(dd_distiller *d, ddi_truth *truth)
+{
+    ddi_input *in = d->input;
+    const dd_model *m = d->attached->student;
+    const ddi_objects_inputs batch = {.boxes = &in[IN_GT_BOXES],
+                                      .labels = &in[IN_GT_LABELS],
+                                      .offsets = &in[IN_GT_OFFSETS],
+                                      .crowd = &in[IN_GT_CROWD],
+                                      .sizes = &in[IN_SIZES],
+                                      .need_objects = true};
+    DDI_TRY(ddi_objects_read(&d->exec, &d->objects, &batch, (int32_t)in[IN_PIXELS].tensor.shape[0],
+                             (int32_t)m->net.config.classes, m->dtype, (ddi_nonfinite)d->settings.nonfinite));
+    *truth = (ddi_truth){d->objects.offsets, d->objects.labels, d->objects.host.data, m->dtype}; /* boxes come first */
+    return DD_OK;
+}
+
+static bool wants_denoising(const dd_distiller *d)
+{
+    const dd_model *m = d->attached->student;
+    const ddi_model_config *c = &m->net.config;
+    return c->detector->denoises && c->denoising.number > 0 && m->settings.training && d->settings.det;
+}
+
 static dd_status forward(dd_distiller *d)
 {
     ddi_attachment *a = d->attached;
     dd_tensor sizes;
+    ddi_truth truth;
+    const bool denoising = wants_denoising(d);
     DDI_TRY(read_sizes(d, &sizes));
+    if (denoising)
+        DDI_TRY(read_truth(d, &truth));
     if (a->teacher)
         DDI_TRY(ddi_teacher_run(d, &sizes));
     const ddi_model_pass pass = {.record = true,
                                  .training = a->student->settings.training != 0,
                                  .group = a->wants_group ? make_group : NULL,
-                                 .group_arg = a};
+                                 .group_arg = a,
+                                 .truth = denoising ? &truth : NULL,
+                                 .noise = a->noise};
     DDI_TRY(ddi_model_run(a->student, &d->input[IN_PIXELS].tensor, &sizes, &pass));
     return ddi_sync(&a->student->exec);
 }

@@ -141,10 +141,12 @@ static dd_status hash_weights(dd_distiller *d, ddi_cache *c)
                              g->levels,         g->encoder_layers, g->refine,    g->decoder_layers, g->encoder_heads,
                              g->decoder_heads,  g->encoder_points, g->two_stage, g->decoder_points, m->net.backbone.blocks,
                              g->shared_box_head};
+    const double numbers[] = {g->head_eps, g->position_temperature, g->position_offset};
     DDI_TRY(ddi_buffer_reserve(&d->exec, &c->hashes, bytes, false, "hashes of parameters"));
     weights_job job = {m, c->hashes.data};
     ddi_parallel_for(&d->exec, m->params.count, hash_parameter, &job);
-    c->weights = ddi_hash_add(ddi_hash_add((ddi_hash){0}, shape, sizeof shape), c->hashes.data, bytes);
+    const ddi_hash sizes = ddi_hash_add(ddi_hash_add((ddi_hash){0}, shape, sizeof shape), numbers, sizeof numbers);
+    c->weights = ddi_hash_add(sizes, c->hashes.data, bytes);
     return DD_OK;
 }
 
@@ -219,7 +221,7 @@ static dd_status plan(dd_distiller *d, ddi_cache *c)
     set_piece(c, BOXES, true, L, N, 4);
     set_piece(c, QUERIES, a->wants_queries, L, N, g->d);
     set_piece(c, MAPS, a->wants_maps, 0, c->levels.tokens, g->d);
-    set_piece(c, POSITION, a->stored_group, 0, N, g->d);
+    set_piece(c, POSITION, a->stored_group && !g->detector->no_position, 0, N, g->d);
     set_piece(c, CONTENT, a->stored_group, 0, N, g->d);
     set_piece(c, REFERENCE, a->stored_group, 0, N, g->two_stage ? 4 : 2);
     const size_t element = a->teacher->tape.element;
@@ -371,7 +373,7 @@ static dd_status compute_image(dd_distiller *d, ddi_cache *c, const dd_tensor *s
     if (a->wants_maps)
         data[MAPS] = (a->encoder ? o->encoder : o->features)->data;
     if (a->stored_group) {
-        data[POSITION] = o->queries.position->data;
+        data[POSITION] = o->queries.position ? o->queries.position->data : NULL;
         data[CONTENT] = o->queries.content->data;
         data[REFERENCE] = o->queries.reference->data;
     }

@@ -11,10 +11,12 @@
 /* The names a user gives; 0 and "" mean: as the backbone, or the general option, has it. */
 typedef struct architecture {
     ddi_model_settings model;
-    int32_t family, backbone, block, refine, two_stage, neck_bias, shared_class_head;
+    int32_t family, backbone, block, refine, two_stage, neck_bias, shared_class_head, shared_box_head;
     int64_t classes, queries, width, levels, encoder_layers, decoder_layers, stem;
     int64_t heads, encoder_heads, decoder_heads, points, encoder_points, decoder_points, ffn, encoder_ffn, decoder_ffn;
+    int64_t label_rows, denoising;
     double dropout, attention_dropout, activation_dropout;
+    double label_noise, box_noise, box_eps, position_temperature, position_offset;
     char depths[DDI_OPTION_TEXT], widths[DDI_OPTION_TEXT], backbone_weights[DDI_OPTION_TEXT];
 } architecture;
 
@@ -47,6 +49,15 @@ static const ddi_option options[] = {
     {"stem", DDI_INT, AT(stem), 0, DDI_MAX_CHANNELS, "0", NULL, "channels of the first convolution; 0: 64"},
     {"neck-bias", DDI_CHOICE, AT(neck_bias), 0, 0, "1", "0|1", "0: convolutions of the neck have none, as in mmdetection"},
     {"shared-class-head", DDI_CHOICE, AT(shared_class_head), 0, 0, "0", "0|1", "1: one for all layers, also with refine=1"},
+    {"shared-box-head", DDI_CHOICE, AT(shared_box_head), 0, 0, "0", "0|1", "the same of box heads"},
+    {"denoising", DDI_INT, AT(denoising), 0, 1000, "100", NULL, "dino: pairs of noisy objects in a training step; 0: none"},
+    {"label-noise", DDI_REAL, AT(label_noise), 0, 2, "0.5", NULL, "dino: twice the probability that they get another label"},
+    {"box-noise", DDI_REAL, AT(box_noise), 0, 10, "1", NULL, "dino: how far their sides move, in half boxes"},
+    {"label-rows", DDI_INT, AT(label_rows), 0, DDI_MAX_CLASSES + 1, "0", NULL, "dino: of the label table; 0: classes"},
+    {"box-eps", DDI_REAL, AT(box_eps), 1e-12, 0.1, "1e-5", NULL,
+     "dino: least reference that boxes are predicted from (1e-3: as the official program)"},
+    {"position-temperature", DDI_REAL, AT(position_temperature), 1, 1e6, "20", NULL, "dino: of the position codes"},
+    {"position-offset", DDI_REAL, AT(position_offset), -1, 1, "0", NULL, "dino: of the position codes, in cells"},
     {"dropout", DDI_REAL, AT(dropout), 0, 0.99, "0.1", NULL, "of what each block adds, while training"},
     {"attention-dropout", DDI_REAL, AT(attention_dropout), 0, 0.99, "0.1", NULL, "of attention weights"},
     {"activation-dropout", DDI_REAL, AT(activation_dropout), 0, 0.99, "0.1", NULL, "inside feed-forward blocks"},
@@ -114,9 +125,15 @@ static dd_status translate(const architecture *a, ddi_model_config *c)
                             .two_stage = a->two_stage,
                             .neck_bias = a->neck_bias,
                             .shared_class_head = a->shared_class_head,
+                            .shared_box_head = a->shared_box_head,
                             .dropout = a->dropout,
                             .attention_dropout = a->attention_dropout,
-                            .activation_dropout = a->activation_dropout};
+                            .activation_dropout = a->activation_dropout,
+                            .position_temperature = a->position_temperature,
+                            .position_offset = a->position_offset,
+                            .head_eps = a->box_eps,
+                            .label_rows = either(a->label_rows, a->classes),
+                            .denoising = {(int32_t)a->denoising, a->label_noise, a->box_noise}};
     DDI_TRY(read_backbone(a, &c->backbone));
     const char *wrong = ddi_config_complaint(c);
     return wrong ? ddi_fail(DD_ERR_OPTION, NULL, "architecture options: %s", wrong) : DD_OK;

@@ -96,6 +96,33 @@ dd_status ddi_file_lacks(const char *what)
     return ddi_fail(DD_ERR_NOT_FOUND, what, "the file lacks the tensor '%s'", what);
 }
 
+bool ddi_same_bytes(const dd_tensor *a, const dd_tensor *b)
+{
+    return a->dtype == b->dtype && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1] &&
+           memcmp(a->data, b->data, (size_t)(a->shape[0] * a->shape[1] * dd_dtype_size(a->dtype))) == 0;
+}
+
+bool ddi_file_same(const dd_tensorfile *file, const char *a, const char *b)
+{
+    dd_tensor first, second;
+    return ddi_file_shape(file, a, 2, &first) && ddi_file_shape(file, b, 2, &second) && ddi_same_bytes(&first, &second);
+}
+
+int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels)
+{
+    dd_tensor view;
+    const bool found = ddi_file_shape(file, name, 2, &view);
+    return found && view.shape[0] % (heads * levels) == 0 && view.shape[0] / heads / levels <= 64
+               ? (int32_t)(view.shape[0] / heads / levels)
+               : 0;
+}
+
+dd_status ddi_file_bad_heads(int64_t heads, int32_t levels)
+{
+    return ddi_fail(DD_ERR_SHAPE, "heads",
+                    "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)heads, levels);
+}
+
 /* The family of a map; without one that of the tensors' own names. */
 static const ddi_detector *detector_of(const dd_tensorfile *file, const ddi_keymap *map)
 {

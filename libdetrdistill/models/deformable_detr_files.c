@@ -252,28 +252,12 @@ static bool find_head(const dd_tensorfile *file, const char *head, dd_tensor *vi
     return ddi_file_shape(file, head, 2, view) || ddi_file_shape(file, under, 2, view);
 }
 
-static bool same_bytes(const dd_tensor *a, const dd_tensor *b)
-{
-    return a->dtype == b->dtype && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1] &&
-           memcmp(a->data, b->data, (size_t)(a->shape[0] * a->shape[1] * dd_dtype_size(a->dtype))) == 0;
-}
-
 /* Layers without refinement share a head, of which programs store a copy for each. */
 static bool heads_differ(const dd_tensorfile *file)
 {
     dd_tensor first, second;
     return find_head(file, "bbox_embed.0.layers.0.weight", &first) &&
-           find_head(file, "bbox_embed.1.layers.0.weight", &second) && !same_bytes(&first, &second);
-}
-
-/* Points of a head on a level; 0: the rows do not fit the numbers of heads and levels. */
-static int32_t count_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels)
-{
-    dd_tensor view;
-    const bool found = ddi_file_shape(file, name, 2, &view);
-    return found && view.shape[0] % (heads * levels) == 0 && view.shape[0] / heads / levels <= 64
-               ? (int32_t)(view.shape[0] / heads / levels)
-               : 0;
+           find_head(file, "bbox_embed.1.layers.0.weight", &second) && !ddi_same_bytes(&first, &second);
 }
 
 static dd_status read_heads(const dd_tensorfile *file, const ddi_unsaid *s, ddi_model_config *c)
@@ -287,12 +271,10 @@ static dd_status read_heads(const dd_tensorfile *file, const ddi_unsaid *s, ddi_
     c->classes = view.shape[0];
     c->refine = s->refine == 1 ? true : s->refine == 2 ? false : c->two_stage || heads_differ(file);
     c->encoder_heads = c->decoder_heads = (int32_t)s->heads;
-    c->encoder_points = c->encoder_layers > 0 ? count_points(file, encoder, s->heads, c->levels) : 1;
-    c->decoder_points = count_points(file, decoder, s->heads, c->levels);
+    c->encoder_points = c->encoder_layers > 0 ? ddi_file_points(file, encoder, s->heads, c->levels) : 1;
+    c->decoder_points = ddi_file_points(file, decoder, s->heads, c->levels);
     if (c->encoder_points == 0 || c->decoder_points == 0) {
-        return ddi_fail(DD_ERR_SHAPE, "heads",
-                        "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)s->heads,
-                        c->levels);
+        return ddi_file_bad_heads(s->heads, c->levels);
     }
     return DD_OK;
 }

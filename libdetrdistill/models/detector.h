@@ -6,6 +6,7 @@
 
 #include "models/config_file.h"
 #include "models/keymap.h"
+#include "nn/denoising.h"
 #include "nn/levels.h"
 #include "nn/resnet.h"
 #include "nn/transformer.h"
@@ -22,6 +23,11 @@ typedef struct ddi_model_config {
     bool neck_bias;                          /* convolutions of the neck have one */
     bool shared_class_head, shared_box_head; /* one for all layers, whatever refine says */
     double dropout, attention_dropout, activation_dropout;
+    /* DINO alone */
+    double position_temperature, position_offset; /* of the position codes (1.4) */
+    double head_eps;                              /* of the inverse sigmoid where boxes are predicted (1.8) */
+    int64_t label_rows;                           /* of the label table: the classes, and maybe one more */
+    ddi_denoising_config denoising;
 } ddi_model_config;
 
 /* Parameters of a model. */
@@ -47,6 +53,8 @@ typedef struct ddi_model_input {
     const int32_t *sizes; /* (w,h) of each image's real part, on the host */
     ddi_group_fn group;   /* NULL: no second group of queries */
     void *group_arg;
+    const ddi_truth *truth; /* NULL: no denoising queries; so are they where the tape is not training */
+    const ddi_noise *noise; /* NULL: drawn */
 } ddi_model_input;
 
 /* What a forward pass leaves; values of the tape. NULL: not of this family or variant. */
@@ -62,9 +70,13 @@ typedef struct ddi_detections {
     ddi_value *logits, *boxes;                    /* [L,B,N,K], [L,B,N,4] cxcywh of the image's real part */
     ddi_value *ratio;                             /* [B,levels,2]; NULL: nothing is padded */
     ddi_value *proposal_logits, *proposals, *top; /* [B,S,K], [B,S,4] before the sigmoid, int32 [B,N] */
-    ddi_value *proposal_boxes;                    /* [B,S,4] after it */
+    ddi_value *proposal_boxes;                    /* [B,S,4] after it; of DINO these three are [B,N,..], of the chosen alone */
+    ddi_value *scores;                            /* [B,S] by which tokens were chosen, where that is not the first class */
     ddi_query_values queries;                     /* what the decoder started from */
     ddi_value *group_logits, *group_boxes;        /* [L,B,Ng,K], [L,B,Ng,4] of the second group; NULL: none ran */
+    ddi_denoising denoising;
+    /* Before the decoder's norm, and what was added to queries and keys; denoising queries in front. */
+    ddi_value *state[DDI_MOST_LAYERS], *position[DDI_MOST_LAYERS];
 } ddi_detections;
 
 /* Which part of a model the parameters belong to whose names begin so. */
@@ -115,6 +127,8 @@ struct ddi_detector {
     int32_t (*content_column)(const ddi_model_config *config);
     /* Queries start from what the model saw in the image: references differ from image to image. */
     bool (*reads_image)(const ddi_model_config *config);
+    bool no_position;           /* queries bring none: the decoder makes positions of the references */
+    bool denoises;              /* makes denoising queries of the objects in training */
     bool features_from_encoder; /* the maps that distillation compares by default (distillation D.5) */
     int32_t first_stride;       /* of the finest level */
 
@@ -127,7 +141,7 @@ struct ddi_detector {
     const ddi_detector_files *files;
 };
 
-extern const ddi_detector ddi_deformable_detr, ddi_conditional_detr;
+extern const ddi_detector ddi_deformable_detr, ddi_conditional_detr, ddi_dino;
 extern const ddi_detector_files ddi_deformable_detr_files, ddi_conditional_detr_files, ddi_adamixer_files, ddi_dino_files;
 
 /* All families, in the order of DDI_FAMILIES (match/conventions.h). */
@@ -149,5 +163,11 @@ bool ddi_file_shape(const dd_tensorfile *file, const char *name, int32_t ndim, d
 int32_t ddi_file_layers(const dd_tensorfile *file, const char *part, const char *name, int64_t *rows);
 bool ddi_file_all_zero(const dd_tensorfile *file, const char *name);
 dd_status ddi_file_lacks(const char *what);
+/* Two matrices of the same type and shape, the same to the bit; by name: false, too, where one is not there. */
+bool ddi_same_bytes(const dd_tensor *a, const dd_tensor *b);
+bool ddi_file_same(const dd_tensorfile *file, const char *a, const char *b);
+/* Points of a head on a level, by the weight that gives theirs; 0: its rows do not fit the numbers of heads and levels. */
+int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels);
+dd_status ddi_file_bad_heads(int64_t heads, int32_t levels);
 
 #endif

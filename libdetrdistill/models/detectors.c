@@ -5,7 +5,7 @@
 #include "models/detector.h"
 #include <string.h>
 
-const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, &ddi_conditional_detr, NULL, NULL};
+const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, &ddi_conditional_detr, NULL, &ddi_dino};
 
 const ddi_detector *ddi_detector_find(const char *type)
 {

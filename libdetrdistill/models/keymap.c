@@ -140,13 +140,25 @@ static bool fill(const char *pattern, const holes *h, char out[DDI_KEY_BYTES])
     return w.at != NULL;
 }
 
+/* The pattern with the number of layers in place of '@'; NULL: too long. */
+static const char *with_layers(const char *pattern, int32_t layers, char out[DDI_KEY_BYTES])
+{
+    const char *at = strchr(pattern, '@');
+    if (!at) {
+        return pattern;
+    }
+    const int length = snprintf(out, DDI_KEY_BYTES, "%.*s%d%s", (int)(at - pattern), pattern, layers, at + 1);
+    return length < DDI_KEY_BYTES ? out : NULL;
+}
+
 bool ddi_key_rule_apply(const ddi_key_rule *rule, const char *name, int32_t layers, ddi_key_match *match)
 {
     holes h;
     const char *open;
     char chosen[DDI_KEY_BYTES];
+    const char *from = with_layers(rule->from, layers, chosen);
     match->parts = 0;
-    if (!fits(rule->from, name, &h)) {
+    if (!from || !fits(from, name, &h)) {
         return false;
     }
     const int32_t parts = rule->to ? find_words(rule->to, &open) : 0;
@@ -164,10 +176,11 @@ bool ddi_key_rule_invert(const ddi_key_rule *rule, const char *name, int32_t lay
 {
     holes h;
     const char *open;
-    char chosen[DDI_KEY_BYTES];
-    *parts = rule->to ? find_words(rule->to, &open) : 0;
+    char chosen[DDI_KEY_BYTES], numbered[DDI_KEY_BYTES];
+    const char *from = with_layers(rule->from, layers, numbered);
+    *parts = rule->to && from ? find_words(rule->to, &open) : 0;
     for (*part = 0; *part < *parts; ++*part) {
-        if (choose(rule->to, *part, layers, chosen) && fits(chosen, name, &h) && fill(rule->from, &h, source)) {
+        if (choose(rule->to, *part, layers, chosen) && fits(chosen, name, &h) && fill(from, &h, source)) {
             return true;
         }
     }
@@ -547,7 +560,7 @@ static dd_status keep_rows(ddi_file_tensor *t)
 dd_status ddi_keymap_select_coco(dd_tensorfile *file)
 {
     static const char *const patterns[] = {"class_embed.*", "model.decoder.class_embed.*", "class_labels_classifier.*",
-                                           "bbox_head.cls_branches.*", "dn_query_generator.label_embedding.weight"};
+                                           "bbox_head.cls_branches.*", "model.enc_out_class_embed.*"};
     for (int32_t i = 0; i < file->tensor_count; i++) {
         ddi_file_tensor *t = &file->tensor[i];
         bool wanted = false;
@@ -555,7 +568,8 @@ dd_status ddi_keymap_select_coco(dd_tensorfile *file)
             holes h;
             wanted = wanted || fits(patterns[k], t->name, &h);
         }
-        if (wanted && t->view.shape[0] == 91) {
+        const bool table = strcmp(t->name, "model.label_embeddings.weight") == 0 && t->view.shape[0] == 92; /* one unused */
+        if (table || (wanted && t->view.shape[0] == 91)) {
             DDI_TRY(keep_rows(t));
         }
     }

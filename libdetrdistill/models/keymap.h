@@ -8,8 +8,8 @@
 enum { DDI_KEY_PARTS = 3, DDI_KEY_BYTES = 1024 + 64 };
 
 /* One rule. In `from`, '#' stands for a number and '*' for one or more characters; in `to` they stand for the same again, in
- * order, and '@' for the number of decoder layers. "{q,k,v}" in `to`: the rows are cut into that many equal parts. `to` NULL:
- * the tensor is not wanted. The first rule that fits counts. */
+ * order; '@' stands for the number of decoder layers in both. "{q,k,v}" in `to`: the rows are cut into that many equal parts.
+ * `to` NULL: the tensor is not wanted. The first rule that fits counts. */
 typedef struct ddi_key_rule {
     const char *from, *to;
 } ddi_key_rule;

@@ -348,7 +348,7 @@ static dd_tensor channels_first(const dd_tensor *pixels)
 static dd_status reserve(dd_model *m, const dd_tensor *pixels, const ddi_model_pass *pass)
 {
     const int64_t *s = pixels->shape, shape[4] = {s[0], s[2], s[3], 3};
-    int64_t *planned = &m->planned[pass->record + (pass->record && pass->group)], elements;
+    int64_t *planned = &m->planned[pass->record ? 1 + (pass->group != NULL) + 2 * (pass->truth != NULL) : 0], elements;
     if (!ddi_mul(s[0], s[2], &elements) || !ddi_mul(elements, s[3], &elements) || elements > DDI_MAX_ELEMENTS) {
         return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has too many elements");
     }
@@ -383,7 +383,7 @@ dd_status ddi_model_run(dd_model *m, const dd_tensor *given, const dd_tensor *si
     t->seed = m->seed;
     const int32_t *known = read_sizes(m, pixels, sizes);
     if (known) {
-        const ddi_model_input input = {take_pixels(m, pixels), known, pass->group, pass->group_arg};
+        const ddi_model_input input = {take_pixels(m, pixels), known, pass->group, pass->group_arg, pass->truth, pass->noise};
         m->net.config.detector->forward(t, &m->net, &input, &m->out);
     }
     t->step = step + 1;
@@ -432,7 +432,8 @@ static ddi_value *plain_value(const ddi_detections *o, const ddi_model_config *c
                  {"ratios", o->ratio},
                  {"proposal.logits", o->proposal_logits},
                  {"proposal.boxes", o->proposals},
-                 {"proposal.sigmoid", o->proposal_boxes}};
+                 {"proposal.sigmoid", o->proposal_boxes},
+                 {"proposal.scores", o->scores}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(name, known[i].name) == 0) {
             return known[i].value;

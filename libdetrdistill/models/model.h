@@ -35,9 +35,9 @@ struct dd_model {
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer found; /* detections of one image */
-    int64_t
-        planned[3]; /* most elements of pixels that memory was reserved for: without gradients, with them, with two groups */
+    ddi_buffer found;   /* detections of one image */
+    int64_t planned[5]; /* most elements of pixels that memory was reserved for: without gradients; with them, and of these
+                           with two groups, with denoising, with both */
     bool has_run;
 };
 
@@ -90,6 +90,8 @@ typedef struct ddi_model_pass {
     bool record, training; /* keep what gradients need; dropout draws */
     ddi_group_fn group;    /* NULL: no second group of queries */
     void *group_arg;
+    const ddi_truth *truth; /* NULL: no denoising queries */
+    const ddi_noise *noise;
 } ddi_model_pass;
 
 /* What a batch of a shape takes in a pass. Bytes, but for products. */

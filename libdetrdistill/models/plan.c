@@ -32,7 +32,9 @@ void ddi_model_part_size(const dd_model *m, int32_t part, int64_t *trained, int6
 /* Gradients arrive where losses and distillation read. */
 static void seed_all(ddi_tape *t, const ddi_detections *out)
 {
-    ddi_value *const read[] = {out->logits, out->boxes, out->features, out->group_logits, out->group_boxes};
+    ddi_value *const read[] = {out->logits,         out->boxes,           out->features,       out->group_logits,
+                               out->group_boxes,    out->proposal_logits, out->proposal_boxes, out->denoising.logits,
+                               out->denoising.boxes};
     for (size_t i = 0; i < sizeof read / sizeof read[0] && t->status == DD_OK; i++) {
         if (read[i]) {
             ddi_seed(t, read[i]);
@@ -58,7 +60,7 @@ dd_status ddi_model_plan(dd_model *m, const int64_t shape[4], bool padded, const
     ddi_tape_init(&dry, &m->exec, m->dtype, true);
     dry.record = pass->record;
     dry.training = pass->training;
-    const ddi_model_input input = {ddi_new(&dry, 4, shape), sizes, pass->group, pass->group_arg};
+    const ddi_model_input input = {ddi_new(&dry, 4, shape), sizes, pass->group, pass->group_arg, pass->truth, NULL};
     m->net.config.detector->forward(&dry, &m->net, &input, &out);
     *plan = (ddi_plan){.activations = 0};
     for (int32_t i = 0; i < DDI_PARTS; i++) {

@@ -76,7 +76,8 @@ ddi_level_masks ddi_make_masks(ddi_tape *t, const ddi_levels *levels, const ddi_
             fill_padding(levels, b, valid + b * L * 2, padding);
         }
         masks.padding = ddi_upload(t, padding, (size_t)(B * levels->tokens));
-        masks.ratio = ddi_upload(t, ratio, (size_t)(B * L * 2) * t->element);
+        ddi_value *bytes = ddi_upload(t, ratio, (size_t)(B * L * 2) * t->element);
+        masks.ratio = ddi_view(t, bytes, 0, DDI_SHAPE(B, L, 2));
     }
     return masks;
 }

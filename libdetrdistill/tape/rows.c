@@ -251,3 +251,57 @@ ddi_value *ddi_top_rows(ddi_tape *t, ddi_value *x, int64_t k)
     ddi_tape_run(t, DD_OPERATOR_top_rows, &a);
     return index;
 }
+
+ddi_value *ddi_row_max(ddi_tape *t, ddi_value *x)
+{
+    const int64_t d = x->shape[2];
+    ddi_value *y = ddi_new(t, DDI_SHAPE(x->shape[0], x->shape[1]));
+    const dd_op_row_max a = {x->data, y->data, x->count / d, d};
+    ddi_tape_run(t, DD_OPERATOR_row_max, &a);
+    return y;
+}
+
+/* ---- Rows of a table, as often as they are asked for */
+
+static void lookup_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_add_rows *a = node->args;
+    a->x = ddi_grad_in(t, node->out, false);
+    ddi_tape_run(t, DD_OPERATOR_add_rows, a);
+}
+
+ddi_value *ddi_lookup(ddi_tape *t, ddi_param *table, ddi_value *index, int64_t rows)
+{
+    const int64_t d = table->shape[1];
+    ddi_value *y = ddi_new(t, DDI_SHAPE(1, rows, d));
+    const int32_t *list = (const int32_t *)index->data;
+    const dd_op_take_rows take = {.src = table->data,
+                                  .index = list,
+                                  .dst = y->data,
+                                  .rows = rows,
+                                  .rows_per_block = rows,
+                                  .src_rows_per_block = table->shape[0],
+                                  .d = (int32_t)d};
+    ddi_tape_run(t, DD_OPERATOR_take_rows, &take);
+    ddi_tape_count(t, 0, 0, 2 * (double)y->count);
+    const dd_op_add_rows add = {.index = list, .table = table->grad, .rows = rows, .d = (int32_t)d};
+    ddi_note_saved(ddi_note(t, lookup_back, y, table->grad != NULL, &add, sizeof add, 0, NULL), index);
+    return y;
+}
+
+ddi_value *ddi_scale_references(ddi_tape *t, ddi_value *reference, ddi_value *ratio)
+{
+    if (!ratio) {
+        return reference;
+    }
+    ddi_value *y = ddi_new(t, reference->ndim, reference->shape);
+    const dd_op_scale_references a = {.x = reference->data,
+                                      .ratio = ratio->data,
+                                      .y = y->data,
+                                      .N = reference->shape[1],
+                                      .B = (int32_t)reference->shape[0],
+                                      .L = (int32_t)ratio->shape[1],
+                                      .R = (int32_t)reference->shape[2]};
+    ddi_tape_run(t, DD_OPERATOR_scale_references, &a);
+    return y;
+}

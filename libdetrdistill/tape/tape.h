@@ -163,6 +163,12 @@ ddi_value *ddi_mask_rows(ddi_tape *tape, ddi_value *x, ddi_value *mask);
 ddi_value *ddi_take_rows(ddi_tape *tape, ddi_value *x, ddi_value *index, int64_t k);
 /* The k rows of x [B,S,stride] with the largest first column: int32 [B,k]. */
 ddi_value *ddi_top_rows(ddi_tape *tape, ddi_value *x, int64_t k);
+/* The largest number of each row of x [.., d]: [B,S] of x [B,S,d], a constant. */
+ddi_value *ddi_row_max(ddi_tape *tape, ddi_value *x);
+/* Rows of a table by index (int32, `rows` of them; -1: zeros): [1,rows,d]. */
+ddi_value *ddi_lookup(ddi_tape *tape, ddi_param *table, ddi_value *index, int64_t rows);
+/* References [B,N,R], which get no gradient, times the finest level's ratio [B,L,2]; NULL: as they are. */
+ddi_value *ddi_scale_references(ddi_tape *tape, ddi_value *reference, ddi_value *ratio);
 
 typedef struct ddi_attention_spec {
     ddi_value *bias;        /* [B,M,Nq,Nk] */

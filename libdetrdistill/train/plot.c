@@ -147,8 +147,9 @@ static dd_status draw_panel(ddi_text *svg, const columns *c, const char *title, 
 
 static dd_status draw(ddi_text *svg, const columns *c)
 {
-    static const char *const losses[] = {"loss.total",    "loss.det",   "loss.encoder",     "loss.logits",
-                                         "loss.features", "loss.prior", "loss.contrastive", NULL};
+    static const char *const losses[] = {"loss.total",   "loss.det",         "loss.denoising",
+                                         "loss.encoder", "loss.logits",      "loss.features",
+                                         "loss.prior",   "loss.contrastive", NULL};
     static const char *const precision[] = {"ap", "ap50", "ap75", "ap-small", "ap-medium", "ap-large", NULL};
     static const char *const rate[] = {"lr", NULL};
     const struct {

@@ -12,29 +12,11 @@
 /* Columns of metrics.csv: what a step has, then what an evaluation has. */
 enum { STEP_COLUMNS = 4 + DDI_TRAIN_MODULES + 1, COLUMNS = STEP_COLUMNS + DDI_METRICS };
 
-static const char *const column[COLUMNS] = {"epoch",
-                                            "lr",
-                                            "loss.total",
-                                            "grad.norm",
-                                            "loss.det",
-                                            "loss.encoder",
-                                            "loss.logits",
-                                            "loss.features",
-                                            "loss.prior",
-                                            "loss.contrastive",
-                                            "images-per-second",
-                                            "ap",
-                                            "ap50",
-                                            "ap75",
-                                            "ap-small",
-                                            "ap-medium",
-                                            "ap-large",
-                                            "ar1",
-                                            "ar10",
-                                            "ar100",
-                                            "ar-small",
-                                            "ar-medium",
-                                            "ar-large"};
+static const char *const column[COLUMNS] = {
+    "epoch",        "lr",          "loss.total",    "grad.norm",  "loss.det",         "loss.denoising",
+    "loss.encoder", "loss.logits", "loss.features", "loss.prior", "loss.contrastive", "images-per-second",
+    "ap",           "ap50",        "ap75",          "ap-small",   "ap-medium",        "ap-large",
+    "ar1",          "ar10",        "ar100",         "ar-small",   "ar-medium",        "ar-large"};
 
 static double wall_clock(void)
 {

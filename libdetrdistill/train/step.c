@@ -7,10 +7,10 @@
 #include <math.h>
 #include <string.h>
 
-const char *const ddi_train_modules[DDI_TRAIN_MODULES] = {"loss.det",      "loss.encoder", "loss.logits",
-                                                          "loss.features", "loss.prior",   "loss.contrastive"};
-static const ddi_module module_of[DDI_TRAIN_MODULES] = {DDI_DET,      DDI_ENCODER, DDI_LOGITS,
-                                                        DDI_FEATURES, DDI_PRIOR,   DDI_CONTRASTIVE};
+const char *const ddi_train_modules[DDI_TRAIN_MODULES] = {"loss.det",      "loss.denoising", "loss.encoder",    "loss.logits",
+                                                          "loss.features", "loss.prior",     "loss.contrastive"};
+static const ddi_module module_of[DDI_TRAIN_MODULES] = {DDI_DET,      DDI_DENOISING, DDI_ENCODER,    DDI_LOGITS,
+                                                        DDI_FEATURES, DDI_PRIOR,     DDI_CONTRASTIVE};
 
 enum { MOST_ZERO_STEPS = 50 };
 

@@ -13,7 +13,7 @@
 #include "train/schedule.h"
 #include <detrdistill/trainer.h>
 
-enum { DDI_TRAIN_PATH = 4096, DDI_METRICS = 12, DDI_TRAIN_MODULES = 6, DDI_MOST_SKIPPED = 100 };
+enum { DDI_TRAIN_PATH = 4096, DDI_METRICS = 12, DDI_TRAIN_MODULES = 7, DDI_MOST_SKIPPED = 100 };
 
 typedef struct ddi_trainer_settings {
     int64_t epochs, steps, batch, accumulate, warmup, eval_every, eval_batch, eval_limit, patience, save_every, log_every, seed;

@@ -27,6 +27,9 @@
     CASE(gather_reads_every_type_and_stride)                                                                                   \
     CASE(gather_sanitises)                                                                                                     \
     CASE(scatter_zeroes_where_not_finite)                                                                                      \
+    CASE(scores_of_rows)                                                                                                       \
+    CASE(rows_added_to_a_table)                                                                                                \
+    CASE(references_of_padded_maps)                                                                                            \
     CASE(focal_cost_values)                                                                                                    \
     CASE(focal_cost_at_50)                                                                                                     \
     CASE(giou_and_iou_values)                                                                                                  \

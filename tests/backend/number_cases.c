@@ -205,3 +205,48 @@ void scatter_zeroes_where_not_finite(void **state)
         assert_int_equal(run_op(DD_OPERATOR_scatter, dtype, &op), DD_ERR_DTYPE);
     }
 }
+
+void scores_of_rows(void **state)
+{
+    const double x[12] = {1, 5, -2, -3, -1, -7, INFINITY, 0, NAN, NAN, 2, 1}, expected[4] = {5, -1, NAN, NAN};
+    FOR_BOTH_TYPES(dtype)
+    {
+        void *y = fresh_reals(dtype, 4);
+        const dd_op_row_max op = {reals(dtype, 12, x), y, 4, 3};
+        assert_int_equal(run_op(DD_OPERATOR_row_max, dtype, &op), DD_OK);
+        for (int i = 0; i < 4; i++) {
+            const double got = real_at(dtype, y, i);
+            assert_true(isnan(expected[i]) ? isnan(got) : got == expected[i]);
+        }
+    }
+}
+
+void rows_added_to_a_table(void **state)
+{
+    const double x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, before[6] = {10, 20, 30, 40, 50, 60}, expected[6] = {18, 30, 30, 40, 55, 66};
+    const int32_t index[4] = {0, -1, 2, 0};
+    FOR_BOTH_TYPES(dtype)
+    {
+        void *table = reals(dtype, 6, before);
+        const dd_op_add_rows op = {reals(dtype, 8, x), index, table, 4, 2};
+        assert_int_equal(run_op(DD_OPERATOR_add_rows, dtype, &op), DD_OK);
+        for (int i = 0; i < 6; i++) {
+            assert_true(real_at(dtype, table, i) == expected[i]);
+        }
+    }
+}
+
+void references_of_padded_maps(void **state)
+{
+    const double x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, ratio[8] = {0.5, 0.25, 9, 9, 1, 2, 9, 9}; /* two levels; the first counts */
+    const double expected[8] = {0.5, 0.5, 1.5, 1, 5, 12, 7, 16};
+    FOR_BOTH_TYPES(dtype)
+    {
+        void *y = fresh_reals(dtype, 8);
+        const dd_op_scale_references op = {reals(dtype, 8, x), reals(dtype, 8, ratio), y, 1, 2, 2, 4};
+        assert_int_equal(run_op(DD_OPERATOR_scale_references, dtype, &op), DD_OK);
+        for (int i = 0; i < 8; i++) {
+            assert_true(real_at(dtype, y, i) == expected[i]);
+        }
+    }
+}

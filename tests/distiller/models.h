@@ -22,6 +22,12 @@ enum { PICTURES = 2, HEIGHT = 32, WIDTH = 48, MOST_OBJECTS = 8 };
     "backbone=resnet-18 stem=8 depths=1,1,1,1 widths=8,8,16,16 width=64 heads=4 points=2 levels=4 ffn=24 encoder-layers=1 "    \
     "decoder-layers=4 queries=12 classes=3 "
 
+/* DINO, of the same sizes. */
+#define DINO "family=dino ffn=24 denoising=9 "
+#define DINO_STUDENT TINY_STUDENT DINO
+#define DINO_TEACHER TINY_TEACHER DINO
+#define DINO_WIDE TINY_WIDE DINO
+
 typedef struct pictures {
     double pixels[PICTURES * HEIGHT * WIDTH * 3];
     float boxes[MOST_OBJECTS][4];

@@ -152,6 +152,107 @@ static void foreign_files(void **state)
     }
 }
 
+/* ---- DINO: the golden file has mmdetection's names, and no folder */
+
+static void new_folder(char folder[64])
+{
+    snprintf(folder, 64, "/tmp/dd-checkpoint-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+}
+
+static void remove_folder(const char *folder)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s/config.json", folder);
+    unlink(name);
+    snprintf(name, sizeof name, "%s/model.safetensors", folder);
+    unlink(name);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+/* The model as a folder of ours that has the constants of another program. */
+static dd_model *with_constants(dd_context *context, dd_model *model, const ddi_model_config *of)
+{
+    char folder[64];
+    dd_model *again;
+    new_folder(folder);
+    model->net.config.head_eps = of->head_eps;
+    model->net.config.position_temperature = of->position_temperature;
+    model->net.config.position_offset = of->position_offset;
+    good(dd_model_save(model, folder));
+    good(dd_model_load(&again, context, folder, NULL));
+    remove_folder(folder);
+    return again;
+}
+
+static void files_of_dino(void **state)
+{
+    static const struct {
+        const char *convention;
+        double eps, temperature, offset;
+        bool neck_bias;
+    } cases[] = {{"mmdet3", 1e-5, 20, 0, false}, {"official", 1e-3, 20, 0, true}, {"detrex", 1e-3, 10000, -0.5, true}};
+    char golden[512];
+    dd_context *context = new_context();
+    take_path(".safetensors");
+    snprintf(golden, sizeof golden, "%s/golden/openmmlab/dino_basic_nodn/model.safetensors", SHARED_DIR);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        dd_model *first, *want, *have;
+        dd_tensorfile *file = open_golden("openmmlab/dino_basic_nodn");
+        good(ddi_keymap_rename(file, ddi_keymap_find("dino", "mmdet3"), NULL, NULL));
+        dd_tensorfile *foreign = as_foreign(file, ddi_keymap_find("dino", cases[i].convention), "", cases[i].neck_bias);
+        good(dd_tensorfile_save(foreign, path));
+        good(dd_model_load(&have, context, path, "heads=4"));
+        const ddi_model_config *c = &have->net.config;
+        assert_true(c->head_eps == cases[i].eps && c->position_temperature == cases[i].temperature &&
+                    c->position_offset == cases[i].offset && c->neck_bias == cases[i].neck_bias);
+        assert_true(!c->shared_class_head && !c->shared_box_head && c->queries == 14 && c->label_rows == 7);
+        good(dd_model_load(&first, context, golden, "heads=4"));
+        want = with_constants(context, first, c);
+        assert_true(answer(have) == answer(want));
+        dd_model_free(first);
+        dd_model_free(want);
+        dd_model_free(have);
+        dd_tensorfile_free(foreign);
+        dd_tensorfile_free(file);
+    }
+    dd_context_free(context);
+    unlink(path);
+}
+
+/* The official program's own form: one head for all layers, stored for each, and a label more than there are classes. */
+static void shared_heads_of_dino(void **state)
+{
+    char folder[64], weights[128];
+    dd_context *context = new_context();
+    dd_tensorfile *file;
+    dd_model *want, *have;
+    good(dd_model_create(&want, context,
+                         "family=dino backbone=resnet-18 stem=8 depths=1,1,1,1 widths=8,8,16,32 width=32 heads=4 ffn=32 "
+                         "encoder-layers=1 decoder-layers=2 queries=9 classes=5 label-rows=6 neck-bias=1 shared-class-head=1 "
+                         "shared-box-head=1 box-eps=0.001"));
+    new_folder(folder);
+    good(dd_model_save(want, folder));
+    snprintf(weights, sizeof weights, "%s/model.safetensors", folder);
+    good(dd_tensorfile_open(&file, weights));
+    dd_tensorfile *foreign = as_foreign(file, ddi_keymap_find("dino", "official"), "", true);
+    repeat_heads(foreign, "class_embed.0", "class_embed.1");
+    repeat_heads(foreign, "bbox_embed.0", "bbox_embed.1");
+    take_path(".safetensors");
+    good(dd_tensorfile_save(foreign, path));
+    good(dd_model_load(&have, context, path, "heads=4"));
+    const ddi_model_config *c = &have->net.config;
+    assert_true(c->shared_class_head && c->shared_box_head && c->label_rows == 6 && c->classes == 5);
+    assert_true(answer(have) == answer(want));
+    dd_model_free(want);
+    dd_model_free(have);
+    dd_tensorfile_free(foreign);
+    dd_tensorfile_free(file);
+    remove_folder(folder);
+    dd_context_free(context);
+    unlink(path);
+}
+
 /* ---- What does not fit */
 
 static void expect(dd_context *context, const char *options, dd_status status, const char *words)
@@ -371,8 +472,9 @@ static void norms_of_torchvision(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(foreign_files), cmocka_unit_test(conditional_coco),
-                                       cmocka_unit_test(strict_names),  cmocka_unit_test(rules_from_a_file),
-                                       cmocka_unit_test(folded_trunk),  cmocka_unit_test(norms_of_torchvision)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(foreign_files),        cmocka_unit_test(conditional_coco),
+                                       cmocka_unit_test(files_of_dino),        cmocka_unit_test(shared_heads_of_dino),
+                                       cmocka_unit_test(strict_names),         cmocka_unit_test(rules_from_a_file),
+                                       cmocka_unit_test(folded_trunk),         cmocka_unit_test(norms_of_torchvision)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

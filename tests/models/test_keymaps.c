@@ -86,10 +86,28 @@ static const name_case cases[] = {
      {"model.decoder.layers.2.ca_qpos_sine_proj.bias"}},
     {"conditional_detr", "mmdet3", "bbox_head.fc_reg.bias", {"bbox_predictor.layers.2.bias"}},
     {"conditional_detr", "mmdet3", "decoder.post_norm.bias", {"model.decoder.layernorm.bias"}},
-    {"dino", "official", "transformer.enc_out_bbox_embed.layers.2.bias", {"bbox_head.reg_branches.6.4.bias"}},
-    {"dino", "official", "transformer.decoder.layers.0.norm3.weight", {"decoder.layers.0.norms.2.weight"}},
-    {"dino", "official", "label_enc.weight", {"dn_query_generator.label_embedding.weight"}},
+    {"dino", "official", "transformer.enc_out_bbox_embed.layers.2.bias", {"model.enc_out_bbox_embed.layers.2.bias"}},
+    {"dino",
+     "official",
+     "transformer.decoder.layers.0.norm1.weight",
+     {"model.decoder.layers.0.encoder_attn_layer_norm.weight"}},
+    {"dino",
+     "official",
+     "transformer.decoder.layers.2.self_attn.in_proj_bias",
+     {"model.decoder.layers.2.self_attn.q_proj.bias", "model.decoder.layers.2.self_attn.k_proj.bias",
+      "model.decoder.layers.2.self_attn.v_proj.bias"}},
+    {"dino", "official", "label_enc.weight", {"model.label_embeddings.weight"}},
     {"dino", "official", "transformer.decoder.class_embed.0.weight", {NULL}},
+    {"dino", "mmdet3", "bbox_head.cls_branches.6.weight", {"model.enc_out_class_embed.weight"}},
+    {"dino", "mmdet3", "bbox_head.cls_branches.5.weight", {"class_embed.5.weight"}},
+    {"dino", "mmdet3", "bbox_head.reg_branches.6.4.bias", {"model.enc_out_bbox_embed.layers.2.bias"}},
+    {"dino", "mmdet3", "decoder.ref_point_head.layers.1.bias", {"model.decoder.ref_point_head.layers.1.bias"}},
+    {"dino",
+     "detrex",
+     "backbone.res4.3.conv2.norm.running_var",
+     {"model.backbone.conv_encoder.model.layer3.3.bn2.running_var"}},
+    {"dino", "detrex", "bbox_embed.6.layers.0.weight", {"model.enc_out_bbox_embed.layers.0.weight"}},
+    {"dino", "detrex", "neck.convs.2.norm.weight", {"model.input_proj.2.1.weight"}},
     {"resnet", "torchvision", "layer4.2.bn3.running_var", {"model.backbone.conv_encoder.model.layer4.2.bn3.running_var"}},
     {"resnet", "torchvision", "fc.weight", {NULL}},
 };
@@ -138,14 +156,25 @@ static const struct golden_case {
     {"hf/conditional_basic", "conditional_detr", "official"},
     {"hf/conditional_bottleneck", "conditional_detr", "mmdet3"},
     {"openmmlab/dino_basic_dn", "dino", "official"},
-    {"openmmlab/dino_basic_nodn", "dino", "official"},
+    {"openmmlab/dino_basic_nodn", "dino", "mmdet3"},
+    {"openmmlab/dino_bottleneck_dn", "dino", "detrex"},
     {"openmmlab/adamixer_basic", "adamixer", "mmdet"},
 };
+
+/* With our names: the golden files of DINO have mmdetection's. */
+static dd_tensorfile *open_ours(const char *folder, const char *family)
+{
+    dd_tensorfile *file = open_golden(folder);
+    if (strcmp(family, "dino") == 0) {
+        good(ddi_keymap_rename(file, ddi_keymap_find("dino", "mmdet3"), NULL, NULL));
+    }
+    return file;
+}
 
 static void goes_there_and_back(void **state)
 {
     for (size_t g = 0; g < sizeof golden / sizeof golden[0]; g++) {
-        dd_tensorfile *file = open_golden(golden[g].folder);
+        dd_tensorfile *file = open_ours(golden[g].folder, golden[g].family);
         const ddi_keymap *map = ddi_keymap_find(golden[g].family, golden[g].convention);
         const int32_t layers = count_layers(file);
         assert_non_null(map);
@@ -221,9 +250,11 @@ static void renames_files(void **state)
                {"hf/deformable_twostage_basic", "deformable_detr", "mmdet3", "", NULL, false},
                {"hf/conditional_basic", "conditional_detr", "official", "", NULL, true},
                {"hf/conditional_bottleneck", "conditional_detr", "mmdet3", "", NULL, true},
-               {"openmmlab/dino_basic_dn", "dino", "official", "", NULL, true}};
+               {"openmmlab/dino_basic_dn", "dino", "official", "", NULL, true},
+               {"openmmlab/dino_basic_nodn", "dino", "mmdet3", "", NULL, false},
+               {"openmmlab/dino_bottleneck_dn", "dino", "detrex", "module.", NULL, true}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        dd_tensorfile *file = open_golden(all[i].folder);
+        dd_tensorfile *file = open_ours(all[i].folder, all[i].family);
         const ddi_keymap *map = ddi_keymap_find(all[i].family, all[i].convention);
         dd_tensorfile *foreign = as_foreign(file, map, all[i].prefix, all[i].neck_bias);
         const dd_tensor other = file->tensor[0].view;
@@ -240,10 +271,10 @@ static void renames_files(void **state)
 
 static dd_tensorfile *file_of(int32_t count, const char *const *names, int64_t rows)
 {
-    static float numbers[91 * 4];
+    static float numbers[92 * 4];
     dd_tensorfile *file;
     dd_tensor view;
-    for (int i = 0; i < 91 * 4; i++) {
+    for (int i = 0; i < 92 * 4; i++) {
         numbers[i] = (float)i;
     }
     good(dd_tensor_init(&view, numbers, DD_F32, 2, (int64_t[]){rows, 4}, NULL, DD_DEVICE_CPU, 0, 0));
@@ -318,6 +349,13 @@ static void keeps_the_rows_of_coco(void **state)
     assert_int_equal((int)rows[11 * 4], 13 * 4); /* stop sign is 13 */
     assert_int_equal((int)rows[79 * 4], 90 * 4); /* toothbrush is 90 */
     assert_int_equal((int)rows[60 * 4], 67 * 4); /* dining table is 67 */
+    dd_tensorfile_free(file);
+    static const char *const table[] = {"model.label_embeddings.weight"}; /* with a row for no label */
+    file = file_of(1, table, 92);
+    good(ddi_keymap_select_coco(file));
+    good(dd_tensorfile_get(file, table[0], &view));
+    assert_int_equal(view.shape[0], 80);
+    assert_int_equal((int)((const float *)view.data)[79 * 4], 90 * 4);
     dd_tensorfile_free(file);
 }
 

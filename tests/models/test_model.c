@@ -173,7 +173,9 @@ static void options_that_are_wrong(void **state)
                  {"family=conditional-detr levels=4", "one level", DD_ERR_OPTION},
                  {"refine=1 family=conditional-detr", "no refine=1", DD_ERR_OPTION},
                  {"family=conditional-detr neck-bias=0", "has a bias", DD_ERR_OPTION},
-                 {"family=conditional-detr heads=7", "numbers of heads", DD_ERR_OPTION}};
+                 {"family=conditional-detr heads=7", "numbers of heads", DD_ERR_OPTION},
+                 {"family=dino two-stage=0", "two-stage=1", DD_ERR_OPTION},
+                 {"family=dino classes=9 label-rows=8", "label table", DD_ERR_OPTION}};
     dd_context *context = new_context("device=ref");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         dd_model *model = NULL;
@@ -317,7 +319,10 @@ static void saved_and_loaded(void **state)
                                            TINY "refine=1 shared-class-head=1",
                                            TINY "refine=1 two-stage=1",
                                            TINY "neck-bias=0",
-                                           TINY "block=bottleneck levels=5"};
+                                           TINY "block=bottleneck levels=5",
+                                           TINY "family=dino",
+                                           TINY "family=dino shared-class-head=1 shared-box-head=1 neck-bias=1 label-rows=6 "
+                                                "position-temperature=50 position-offset=-0.5 box-eps=0.001"};
     const dd_tensor x = images();
     dd_context *context = new_context("device=ref");
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
@@ -434,12 +439,47 @@ static void published_sizes(void **state)
     dd_context_free(context);
 }
 
+/* detectors.md 11 and 15: DINO, as mmdetection 3 has it, and as the official program does. */
+static void published_sizes_of_dino(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options;
+        int64_t trained, part[6]; /* part[0] = 0: not told */
+    } models[] = {{"backbone=resnet-18", 30977356, {0}},
+                  {"backbone=resnet-18 queries=300", 30823756, {0}},
+                  {"backbone=resnet-50", 47426892, {23232512, 5638144, 7693056, 9472768, 1072204, 318208}},
+                  {"backbone=resnet-50 queries=300", 47273292, {0}},
+                  {"backbone=resnet-101", 66366796, {0}},
+                  {"backbone=resnet-101 queries=300", 66213196, {0}},
+                  {"classes=91 label-rows=92 shared-class-head=1 shared-box-head=1 neck-bias=1",
+                   46670782,
+                   {23232512, 5639168, 7693056, 9472768, 311998, 321280}},
+                  {"classes=4 label-rows=6 shared-class-head=1 shared-box-head=1 neck-bias=1", 46604048, {0}}};
+    static const char *const names[] = {"backbone", "neck", "encoder", "decoder", "heads", "queries"};
+    dd_context *context = new_context("device=ref threads=2");
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        char options[160];
+        int64_t trained, all, part;
+        snprintf(options, sizeof options, "family=dino gradients=0 %s", models[i].options);
+        dd_model *model = new_model(context, options);
+        GOOD(dd_model_size(model, &trained, &all));
+        assert_int_equal(trained, models[i].trained);
+        for (int k = 0; k < 6 && models[i].part[0]; k++) {
+            GOOD(dd_model_part_size(model, names[k], &part, &all));
+            assert_int_equal(part, models[i].part[k]);
+        }
+        dd_model_free(model);
+    }
+    dd_context_free(context);
+}
+
 /* The plan's activations against what passes really took. */
 static void plan_tells_the_truth(void **state)
 {
     (void)state;
     static const char *const variants[] = {TINY, TINY "refine=1", TINY "refine=1 two-stage=1",
-                                           TINY "block=bottleneck encoder-layers=3 training=1"};
+                                           TINY "block=bottleneck encoder-layers=3 training=1", TINY "family=dino"};
     const dd_tensor x = images();
     const int32_t sizes[] = {WIDTH, HEIGHT, WIDTH / 2, HEIGHT / 3};
     dd_tensor s;
@@ -455,10 +495,13 @@ static void plan_tells_the_truth(void **state)
         GOOD(dd_model_memory(model, &peak, &held));
         assert_true(peak == 0 && held == 0);
         for (int pass = 0; pass < 2; pass++) {
-            static const char *const seeds[] = {"logits", "boxes", "features.0"};
+            static const char *const seeds[] = {"logits", "boxes", "features.0", "proposal.logits", "proposal.sigmoid"};
             GOOD(dd_model_forward(model, &x, padded ? &s : NULL));
-            for (int k = 0; gradients && k < 3; k++) {
+            for (int k = 0; gradients && k < 5; k++) {
                 dd_tensor seed;
+                if (k >= 3 && dd_model_tensor(model, seeds[k], &seed) != DD_OK) {
+                    continue; /* no proposals */
+                }
                 GOOD(dd_model_seed(model, seeds[k], &seed));
                 ((float *)seed.data)[0] = 1;
             }
@@ -483,10 +526,16 @@ static void plan_tells_the_truth(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_seed_same_start),      cmocka_unit_test(start_values), cmocka_unit_test(options_that_are_wrong),
-        cmocka_unit_test(channels_last_is_the_same), cmocka_unit_test(best_pairs),   cmocka_unit_test(small_pictures),
-        cmocka_unit_test(saved_and_loaded),          cmocka_unit_test(modes),        cmocka_unit_test(published_sizes),
-        cmocka_unit_test(plan_tells_the_truth)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_seed_same_start),
+                                       cmocka_unit_test(start_values),
+                                       cmocka_unit_test(options_that_are_wrong),
+                                       cmocka_unit_test(channels_last_is_the_same),
+                                       cmocka_unit_test(best_pairs),
+                                       cmocka_unit_test(small_pictures),
+                                       cmocka_unit_test(saved_and_loaded),
+                                       cmocka_unit_test(modes),
+                                       cmocka_unit_test(published_sizes),
+                                       cmocka_unit_test(published_sizes_of_dino),
+                                       cmocka_unit_test(plan_tells_the_truth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

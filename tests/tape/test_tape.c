@@ -86,7 +86,7 @@ static double weigh(graph *g, ddi_value *y, bool seeds)
 static double run(graph *g, bool backward)
 {
     static const uint8_t dropped[6] = {0, 1, 0, 0, 0, 1};
-    static const int32_t order[] = {1, 0};
+    static const int32_t order[] = {1, 0}, rows[] = {2, 0, -1, 2, 3};
     ddi_tape *t = &g->tape;
     ddi_tape_reset(t);
     t->record = backward;
@@ -95,7 +95,9 @@ static double run(graph *g, bool backward)
     t->step = 1;
     t->stream = 0;
     ddi_value *a = ddi_param_value(t, g->a), *mask = ddi_bytes(t, sizeof dropped);
+    ddi_value *index = ddi_bytes(t, sizeof rows);
     memcpy(mask->data, dropped, sizeof dropped);
+    memcpy(index->data, rows, sizeof rows);
     ddi_value *x = ddi_join_rows(t, a, ddi_param_value(t, g->b));
     x = ddi_mask_rows(t, ddi_take_range(t, x, 1, 3), mask);
     for (int i = 0; i < 2; i++) { /* twice, so that gradients of the layer's parameters add up */
@@ -105,9 +107,10 @@ static double run(graph *g, bool backward)
     ddi_value *pooled = ddi_maxpool(t, ddi_param_value(t, g->picture), 3, 2, 1);
     ddi_value *code = ddi_coord_embed(t, ddi_param_value(t, g->points), 4, order, 3);
     ddi_value *heads = ddi_join_heads(t, code, ddi_times(t, code, code), 2);
+    ddi_value *looked_up = ddi_lookup(t, g->w, index, 5); /* a row twice, and one that is not there */
     assert_int_equal(t->status, DD_OK);
-    const double total =
-        weigh(g, x, backward) + weigh(g, pooled, backward) + weigh(g, code, backward) + weigh(g, heads, backward);
+    const double total = weigh(g, x, backward) + weigh(g, pooled, backward) + weigh(g, code, backward) +
+                         weigh(g, heads, backward) + weigh(g, looked_up, backward);
     if (backward) {
         assert_int_equal(ddi_params_zero_grad(&g->params, &g->exec), DD_OK);
         assert_int_equal(ddi_tape_backward(t), DD_OK);

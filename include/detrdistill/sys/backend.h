@@ -610,6 +610,33 @@ typedef struct dd_op_fold_norm {
     int64_t C;
 } dd_op_fold_norm;
 
+/* ---- Mixed query selection and denoising (DINO). */
+
+/* y[i] = largest of row i; NaN where the row has one. */
+typedef struct dd_op_row_max {
+    const void *x; /* [rows,d] */
+    void *y;       /* [rows] */
+    int64_t rows, d;
+} dd_op_row_max;
+
+/* table[index[i]] += x[i], in the order of i; index < 0: left out. The gradient of a table whose rows were looked up. */
+typedef struct dd_op_add_rows {
+    const void *x; /* [rows,d] */
+    const int32_t *index;
+    void *table;
+    int64_t rows;
+    int32_t d;
+} dd_op_add_rows;
+
+/* y[b][i][c] = x[b][i][c] * ratio[b][0][c % 2]: references as the finest level has them (detectors 5.3). */
+typedef struct dd_op_scale_references {
+    const void *x;     /* [B,N,R] */
+    const void *ratio; /* [B,L,2] x,y */
+    void *y;           /* [B,N,R] */
+    int64_t N;
+    int32_t B, L, R;
+} dd_op_scale_references;
+
 /* ---- Optimiser. */
 
 /* Decoupled weight decay (Loshchilov, Hutter 2019), as torch.optim.AdamW: with g' = g * grad_scale:
