@@ -340,6 +340,20 @@ void gradient_of_coord_embed(int trial)
     check_case(&c);
 }
 
+void gradient_of_relu(int trial)
+{
+    dd_op_relu a = {.count = random_size(trial), .add = trial % 2};
+    double *x = some_reals(a.count);
+    for (int64_t i = 0; i < a.count; i++) { /* away from the kink */
+        x[i] += x[i] < 0 ? -0.1 : 0.1;
+    }
+    a.x = x;
+    a.y = some_reals(a.count);
+    layer_case c = CASE(relu, a.count);
+    BY(x, a.count, a.add & 1);
+    check_case(&c);
+}
+
 void gradient_of_sigmoid(int trial)
 {
     dd_op_sigmoid a = {.count = random_size(trial), .add = trial % 2};
@@ -524,18 +538,18 @@ void gradient_of_fold_norm(int trial)
     BY(gamma, a.C, true);
     BY(beta, a.C, true);
 
-void gradient_of_product(int trial)
-{
-    dd_op_product a = {.count = random_size(trial), .add = trial % 4};
-    a.a = some_reals(a.count);
-    a.b = some_reals(a.count);
-    a.y = some_reals(a.count);
-    layer_case c = CASE(product, a.count);
-    if (trial % 5 != 3) {
-        BY(a, a.count, a.add & 1);
+    void gradient_of_product(int trial)
+    {
+        dd_op_product a = {.count = random_size(trial), .add = trial % 4};
+        a.a = some_reals(a.count);
+        a.b = some_reals(a.count);
+        a.y = some_reals(a.count);
+        layer_case c = CASE(product, a.count);
+        if (trial % 5 != 3) {
+            BY(a, a.count, a.add & 1);
+        }
+        if (trial % 5 != 4) {
+            BY(b, a.count, a.add & 2);
+        }
+        check_case(&c);
     }
-    if (trial % 5 != 4) {
-        BY(b, a.count, a.add & 2);
-    }
-    check_case(&c);
-}
