@@ -20,7 +20,8 @@ static const family families[] = {
     {TINY_STUDENT "encoder-layers=0 decoder-layers=1", TINY_WIDE "encoder-layers=0 decoder-layers=1"},
     {TINY_STUDENT "family=conditional-detr levels=1 decoder-layers=1",
      TINY_WIDE "family=conditional-detr levels=1 decoder-layers=1"},
-    {DINO_STUDENT "encoder-layers=0 decoder-layers=1 training=1", DINO_WIDE "encoder-layers=0 decoder-layers=1"}};
+    {DINO_STUDENT "encoder-layers=0 decoder-layers=1 training=1", DINO_WIDE "encoder-layers=0 decoder-layers=1"},
+    {TINY_STUDENT ADAMIXER "decoder-layers=1", TINY_WIDE ADAMIXER "decoder-layers=1"}};
 
 typedef struct scene {
     const family *models;

@@ -537,19 +537,21 @@ void gradient_of_fold_norm(int trial)
     layer_case c = CASE(fold_norm, 2 * a.C);
     BY(gamma, a.C, true);
     BY(beta, a.C, true);
+    check_case(&c);
+}
 
-    void gradient_of_product(int trial)
-    {
-        dd_op_product a = {.count = random_size(trial), .add = trial % 4};
-        a.a = some_reals(a.count);
-        a.b = some_reals(a.count);
-        a.y = some_reals(a.count);
-        layer_case c = CASE(product, a.count);
-        if (trial % 5 != 3) {
-            BY(a, a.count, a.add & 1);
-        }
-        if (trial % 5 != 4) {
-            BY(b, a.count, a.add & 2);
-        }
-        check_case(&c);
+void gradient_of_product(int trial)
+{
+    dd_op_product a = {.count = random_size(trial), .add = trial % 4};
+    a.a = some_reals(a.count);
+    a.b = some_reals(a.count);
+    a.y = some_reals(a.count);
+    layer_case c = CASE(product, a.count);
+    if (trial % 5 != 3) {
+        BY(a, a.count, a.add & 1);
     }
+    if (trial % 5 != 4) {
+        BY(b, a.count, a.add & 2);
+    }
+    check_case(&c);
+}

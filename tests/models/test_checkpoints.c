@@ -472,9 +472,9 @@ static void norms_of_torchvision(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(foreign_files),        cmocka_unit_test(conditional_coco),
-                                       cmocka_unit_test(files_of_dino),        cmocka_unit_test(shared_heads_of_dino),
-                                       cmocka_unit_test(strict_names),         cmocka_unit_test(rules_from_a_file),
-                                       cmocka_unit_test(folded_trunk),         cmocka_unit_test(norms_of_torchvision)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(foreign_files), cmocka_unit_test(conditional_coco),
+                                       cmocka_unit_test(files_of_dino), cmocka_unit_test(shared_heads_of_dino),
+                                       cmocka_unit_test(strict_names),  cmocka_unit_test(rules_from_a_file),
+                                       cmocka_unit_test(folded_trunk),  cmocka_unit_test(norms_of_torchvision)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
