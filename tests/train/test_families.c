@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const families[] = {"family=conditional-detr levels=1", "family=dino denoising=10",
+static const char *const families[] = {"family=conditional-detr levels=1",
                                        "family=adamixer levels=4 encoder-layers=0 in-points=4 out-points=8"};
 enum { FAMILIES = sizeof families / sizeof families[0], STEPS = 40, WINDOW = 8 };
 
