@@ -35,16 +35,17 @@ typedef struct dd_model dd_model;
  * keeps the context alive; one thread at a time. */
 DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const char *options);
 
-/* Loads a folder that dd_model_save wrote, or a Hugging Face folder of Deformable or Conditional DETR (config.json and
- * model.safetensors, as transformers writes them; ResNet backbones of transformers or timm), or one file, .safetensors or .pth,
- * of it, of mmdetection's (2 or 3; Conditional DETR and DINO: 3), the official programs' or detrex's models, with the shape
- * read off its tensors. Options (dd_options_help("model")): dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0:
- * less memory, no backward pass) map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; #
- * stands for a number, * for words side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep
- * the 80 that COCO has) heads=8  refine=auto|0|1  queries=300 (two-stage)   what a file alone does not tell Names are strict:
- * the error says what is missing, of another shape or unknown, and the log lists all of it. Errors: ARGUMENT, OPTION, IO,
- * FORMAT, SHAPE, DTYPE, NOT_FOUND (a missing tensor), LIMIT, NOMEM, UNSUPPORTED (another family). The handle keeps the context
- * alive; one thread at a time. */
+/* Loads a folder that dd_model_save wrote, a Hugging Face folder (config.json and model.safetensors, as transformers writes
+ * them; ResNet backbones of transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3;
+ * Conditional DETR, DINO: 3), the official programs' or detrex's models, with the shape read off its tensors. Options
+ * (dd_options_help("model")):
+ *   dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0: less memory, no backward pass)
+ *   map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; # stands for a number, * for words
+ *   side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep the 80 that COCO has)
+ *   heads=8  refine=auto|0|1  queries=300 (two-stage)   what a file alone does not tell
+ * Names are strict: the error says what is missing, of another shape or unknown, and the log lists all of it. Errors: ARGUMENT,
+ * OPTION, IO, FORMAT, SHAPE, DTYPE, NOT_FOUND (a missing tensor), LIMIT, NOMEM, UNSUPPORTED (another family). The handle keeps
+ * the context alive; one thread at a time. */
 DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char *path, const char *options);
 DD_API void dd_model_free(dd_model *model);
 

@@ -14,7 +14,7 @@ typedef struct architecture {
     int32_t family, backbone, block, refine, two_stage, neck_bias, shared_class_head, shared_box_head;
     int64_t classes, queries, width, levels, encoder_layers, decoder_layers, stem;
     int64_t heads, encoder_heads, decoder_heads, points, encoder_points, decoder_points, ffn, encoder_ffn, decoder_ffn;
-    int64_t label_rows, denoising;
+    int64_t label_rows, denoising, mixing_groups, in_points, out_points;
     double dropout, attention_dropout, activation_dropout;
     double label_noise, box_noise, box_eps, position_temperature, position_offset;
     char depths[DDI_OPTION_TEXT], widths[DDI_OPTION_TEXT], backbone_weights[DDI_OPTION_TEXT];
@@ -58,6 +58,9 @@ static const ddi_option options[] = {
      "dino: least reference that boxes are predicted from (1e-3: as the official program)"},
     {"position-temperature", DDI_REAL, AT(position_temperature), 1, 1e6, "20", NULL, "dino: of the position codes"},
     {"position-offset", DDI_REAL, AT(position_offset), -1, 1, "0", NULL, "dino: of the position codes, in cells"},
+    {"groups", DDI_INT, AT(mixing_groups), 1, 1024, "4", NULL, "adamixer: of channels, mixed on their own"},
+    {"in-points", DDI_INT, AT(in_points), 1, 1024, "32", NULL, "adamixer: samples of a group"},
+    {"out-points", DDI_INT, AT(out_points), 1, 4096, "128", NULL, "adamixer: what they are mixed to"},
     {"dropout", DDI_REAL, AT(dropout), 0, 0.99, "0.1", NULL, "of what each block adds, while training"},
     {"attention-dropout", DDI_REAL, AT(attention_dropout), 0, 0.99, "0.1", NULL, "of attention weights"},
     {"activation-dropout", DDI_REAL, AT(activation_dropout), 0, 0.99, "0.1", NULL, "inside feed-forward blocks"},
@@ -133,7 +136,10 @@ static dd_status translate(const architecture *a, ddi_model_config *c)
                             .position_offset = a->position_offset,
                             .head_eps = a->box_eps,
                             .label_rows = either(a->label_rows, a->classes),
-                            .denoising = {(int32_t)a->denoising, a->label_noise, a->box_noise}};
+                            .denoising = {(int32_t)a->denoising, a->label_noise, a->box_noise},
+                            .mixing_groups = (int32_t)a->mixing_groups,
+                            .in_points = (int32_t)a->in_points,
+                            .out_points = (int32_t)a->out_points};
     DDI_TRY(read_backbone(a, &c->backbone));
     const char *wrong = ddi_config_complaint(c);
     return wrong ? ddi_fail(DD_ERR_OPTION, NULL, "architecture options: %s", wrong) : DD_OK;

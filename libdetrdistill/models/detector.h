@@ -28,6 +28,8 @@ typedef struct ddi_model_config {
     double head_eps;                              /* of the inverse sigmoid where boxes are predicted (1.8) */
     int64_t label_rows;                           /* of the label table: the classes, and maybe one more */
     ddi_denoising_config denoising;
+    /* AdaMixer alone */
+    int32_t mixing_groups, in_points, out_points;
 } ddi_model_config;
 
 /* Parameters of a model. */
@@ -65,8 +67,8 @@ typedef struct ddi_detections {
     ddi_value *encoder;                           /* [B,S,d] */
     ddi_value *layer[DDI_MOST_LAYERS];            /* [B,N,d]: what the heads read */
     ddi_value *raw[DDI_MOST_LAYERS];              /* [B,N,d]: before a norm that is the heads' alone */
-    ddi_value *reference;                         /* [B,N,2 or 4] */
-    ddi_value *refined[DDI_MOST_LAYERS];          /* [B,N,4] */
+    ddi_value *reference;                         /* [B,N,2 or 4]; of AdaMixer (x,y,z,r) */
+    ddi_value *refined[DDI_MOST_LAYERS];          /* [B,N,4]; of AdaMixer (x,y,z,r) */
     ddi_value *logits, *boxes;                    /* [L,B,N,K], [L,B,N,4] cxcywh of the image's real part */
     ddi_value *ratio;                             /* [B,levels,2]; NULL: nothing is padded */
     ddi_value *proposal_logits, *proposals, *top; /* [B,S,K], [B,S,4] before the sigmoid, int32 [B,N] */
@@ -131,6 +133,7 @@ struct ddi_detector {
     bool denoises;              /* makes denoising queries of the objects in training */
     bool features_from_encoder; /* the maps that distillation compares by default (distillation D.5) */
     int32_t first_stride;       /* of the finest level */
+    bool trains_norms;          /* of the backbone's stages 2 to 4: gamma and beta */
 
     /* What is wrong with a configuration; NULL: nothing. */
     const char *(*complaint)(const ddi_model_config *config);
@@ -141,7 +144,7 @@ struct ddi_detector {
     const ddi_detector_files *files;
 };
 
-extern const ddi_detector ddi_deformable_detr, ddi_conditional_detr, ddi_dino;
+extern const ddi_detector ddi_deformable_detr, ddi_conditional_detr, ddi_adamixer, ddi_dino;
 extern const ddi_detector_files ddi_deformable_detr_files, ddi_conditional_detr_files, ddi_adamixer_files, ddi_dino_files;
 
 /* All families, in the order of DDI_FAMILIES (match/conventions.h). */

@@ -5,7 +5,8 @@
 #include "models/detector.h"
 #include <string.h>
 
-const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, &ddi_conditional_detr, NULL, &ddi_dino};
+const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, &ddi_conditional_detr, &ddi_adamixer,
+                                                          &ddi_dino};
 
 const ddi_detector *ddi_detector_find(const char *type)
 {
@@ -39,11 +40,12 @@ const char *ddi_config_complaint(const ddi_model_config *c)
 dd_status ddi_net_build(ddi_net *net, ddi_build *b, const ddi_model_config *config)
 {
     net->config = *config;
+    net->config.backbone.train_affine = config->detector->trains_norms;
     net->parts = ddi_alloc_zero(&b->params->context->allocator, 1, config->detector->bytes);
     if (!net->parts) {
         return ddi_fail_nomem(config->detector->bytes, "a model");
     }
-    DDI_TRY(ddi_resnet_build(&net->backbone, b, "model.backbone.conv_encoder.model.", &config->backbone));
+    DDI_TRY(ddi_resnet_build(&net->backbone, b, "model.backbone.conv_encoder.model.", &net->config.backbone));
     return config->detector->build(net, b);
 }
 

@@ -24,7 +24,7 @@ void ddi_model_part_size(const dd_model *m, int32_t part, int64_t *trained, int6
         const ddi_param *p = m->params.all[i];
         if (part_of(m->net.config.detector, p->name) == part) {
             *all += p->count;
-            *trained += p->trained ? p->count : 0;
+            *trained += p->trained || p->counted ? p->count : 0;
         }
     }
 }

@@ -31,7 +31,7 @@ ddi_value *ddi_run_self_attention(ddi_tape *t, const ddi_self_attention *a, cons
     spec.dropout = c->attention_dropout;
     ddi_scope scope = ddi_scope_begin(t);
     const double counted = t->cost[t->part].counted; /* the counting rule leaves this attention out */
-    ddi_value *at = ddi_plus(t, x, position);
+    ddi_value *at = position ? ddi_plus(t, x, position) : x;
     ddi_value *q = ddi_run_dense(t, &a->q, at), *k = ddi_run_dense(t, &a->k, at), *v = ddi_run_dense(t, &a->v, x);
     ddi_value *y = ddi_run_dense(t, &a->out, ddi_attention(t, q, k, v, &spec));
     t->cost[t->part].counted = counted;

@@ -19,7 +19,8 @@ typedef struct ddi_self_attention {
     ddi_affine norm;
 } ddi_self_attention;
 void ddi_build_self_attention(ddi_self_attention *block, ddi_build *build, const char *layer, const ddi_block_config *config);
-/* LN(x + drop(MHA(Q = K = x + position, V = x))). masks: bias, key_padding, mask and split are read of it; NULL: none. */
+/* LN(x + drop(MHA(Q = K = x + position, V = x))). masks: bias, key_padding, mask and split are read of it; NULL, also
+ * of position: none. */
 ddi_value *ddi_run_self_attention(ddi_tape *tape, const ddi_self_attention *block, const ddi_block_config *config, ddi_value *x,
                                   ddi_value *position, const ddi_attention_spec *masks);
 

@@ -162,7 +162,8 @@ ddi_value *ddi_mixing(ddi_tape *t, ddi_value *x, ddi_value *params, int32_t out)
                             .c = (int32_t)c};
     ddi_tape_run(t, DD_OPERATOR_mixing, &a);
     const double products = (double)x->count * (double)c + (double)y->count * (double)in;
-    ddi_tape_count(t, products, products, (double)(x->count + params->count + y->count));
+    /* the counting rule sees the two ReLUs alone */
+    ddi_tape_count(t, products, (double)(x->count + y->count), (double)(x->count + params->count + y->count));
     ddi_value *inputs[] = {x, params};
     ddi_node *node = ddi_note(t, mixing_back, y, false, &a, sizeof a, 2, inputs);
     ddi_note_saved(node, x);

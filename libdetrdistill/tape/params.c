@@ -120,13 +120,15 @@ static double start_of(const ddi_param *p, uint64_t seed, uint32_t stream, int64
 {
     switch (p->init.kind) {
     case DDI_INIT_UNIFORM:
-        return p->init.a * (2 * ddi_philox_uniform(seed, 0, stream, (uint64_t)i) - 1);
+        return p->init.a * (2 * ddi_philox_uniform(seed, 0, stream, (uint64_t)i) - 1) + p->init.b;
     case DDI_INIT_NORMAL:
         return p->init.a * normal(seed, stream, (uint64_t)i);
     case DDI_INIT_BOX_SIZE:
-        return i % 4 >= 2 ? p->init.a : 0;
+        return i % 4 >= 2 ? p->init.a : p->init.b;
     case DDI_INIT_DIRECTIONS:
         return direction(p, i);
+    case DDI_INIT_XYZ:
+        return i % 3 == 2 ? p->init.b : p->init.a * (2 * ddi_philox_uniform(seed, 0, stream, (uint64_t)i) - 1);
     default:
         return p->init.a;
     }
@@ -215,7 +217,7 @@ int64_t ddi_params_trained_count(const ddi_params *p)
 {
     int64_t sum = 0;
     for (int32_t i = 0; i < p->count; i++) {
-        sum += p->all[i]->trained ? p->all[i]->count : 0;
+        sum += p->all[i]->trained || p->all[i]->counted ? p->all[i]->count : 0;
     }
     return sum;
 }

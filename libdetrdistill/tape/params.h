@@ -8,11 +8,12 @@
 
 /* How a parameter starts (detectors.md section 8). */
 typedef enum ddi_init_kind {
-    DDI_INIT_CONSTANT,  /* a */
-    DDI_INIT_UNIFORM,   /* in [-a, a) */
-    DDI_INIT_NORMAL,    /* standard deviation a */
-    DDI_INIT_BOX_SIZE,  /* a in the last two of four entries, else 0 */
-    DDI_INIT_DIRECTIONS /* bias of sampling offsets (1.9): heads x levels x points, a = levels, b = points */
+    DDI_INIT_CONSTANT,   /* a */
+    DDI_INIT_UNIFORM,    /* in [b-a, b+a) */
+    DDI_INIT_NORMAL,     /* standard deviation a */
+    DDI_INIT_BOX_SIZE,   /* a in the last two of four entries, b in the others */
+    DDI_INIT_DIRECTIONS, /* bias of sampling offsets (1.9): heads x levels x points, a = levels, b = points */
+    DDI_INIT_XYZ         /* of three entries two in [-a, a), and b */
 } ddi_init_kind;
 
 typedef struct ddi_init {
@@ -30,6 +31,7 @@ typedef struct ddi_param {
     ddi_init init;
     ddi_param_group group;
     bool trained;  /* part of the trained block */
+    bool counted;  /* among the trained though nothing teaches it: others' programs count it so */
     int64_t place; /* first element in its block */
     char *data;
     char *grad; /* NULL: not trained, or gradients are not wanted */

@@ -115,6 +115,28 @@ ddi_value *ddi_sigmoid(ddi_tape *t, ddi_value *x)
     return y;
 }
 
+/* ---- Larger of number and zero */
+
+static void relu_back(ddi_tape *t, ddi_node *node)
+{
+    dd_op_relu *a = node->args;
+    a->g_y = ddi_grad_in(t, node->out, false);
+    a->g_x = ddi_grad_out(t, node->in[0], &a->add);
+    if (a->g_x) {
+        ddi_tape_run(t, DD_OPERATOR_relu_grad, a);
+    }
+}
+
+ddi_value *ddi_relu(ddi_tape *t, ddi_value *x)
+{
+    ddi_value *y = ddi_new(t, x->ndim, x->shape);
+    const dd_op_relu a = {.x = x->data, .y = y->data, .count = x->count};
+    ddi_tape_run(t, DD_OPERATOR_relu, &a);
+    ddi_tape_count(t, 0, (double)x->count, 2 * (double)x->count);
+    ddi_note_saved(ddi_note(t, relu_back, y, false, &a, sizeof a, 1, &x), y);
+    return y;
+}
+
 /* ---- Box from an offset and a reference */
 
 static void refine_back(ddi_tape *t, ddi_node *node)

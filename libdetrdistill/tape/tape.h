@@ -202,6 +202,8 @@ ddi_value *ddi_sine_position(ddi_tape *tape, const ddi_levels *levels, int64_t i
                              ddi_param *embedding, double temperature, double offset);
 ddi_value *ddi_coord_embed(ddi_tape *tape, ddi_value *x, int32_t n, const int32_t *order, double scale);
 ddi_value *ddi_sigmoid(ddi_tape *tape, ddi_value *x);
+/* Counted as a ReLU module. */
+ddi_value *ddi_relu(ddi_tape *tape, ddi_value *x);
 /* sigmoid(t + inv(ref)); t [B,N,4], ref [1 or B, N, 2 or 4]. */
 ddi_value *ddi_box_refine(ddi_tape *tape, ddi_value *t, ddi_value *ref, double eps, ddi_value *into);
 ddi_value *ddi_grid_points(ddi_tape *tape, const ddi_levels *levels, int64_t images, ddi_value *ratio);

@@ -28,6 +28,9 @@ enum { PICTURES = 2, HEIGHT = 32, WIDTH = 48, MOST_OBJECTS = 8 };
 #define DINO_TEACHER TINY_TEACHER DINO
 #define DINO_WIDE TINY_WIDE DINO
 
+/* AdaMixer, of the same sizes. */
+#define ADAMIXER "family=adamixer levels=4 encoder-layers=0 in-points=3 out-points=5 "
+
 typedef struct pictures {
     double pixels[PICTURES * HEIGHT * WIDTH * 3];
     float boxes[MOST_OBJECTS][4];

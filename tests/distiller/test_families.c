@@ -9,12 +9,30 @@
 
 /* Words that turn the tiny models of models.h into the family's; parameters of the distiller's own across widths. */
 typedef struct family {
-    const char *name, *words;
+    const char *name, *words, *queries; /* the query table */
+    const char *memory;                 /* what the decoder reads */
+    const char *whole;                  /* words without which a loss's way to parameters is cut somewhere */
+    const char *last[2];                /* with a cut: parameters behind it; NULL: there is none */
     int32_t own;
 } family;
 
 static const family families[] = {
-    {"Conditional DETR", "family=conditional-detr levels=1", 2 + 2 * 8 + 2}, /* adaptor, two branches, map of positions */
+    /* adaptor, two branches, map of positions */
+    {"Conditional DETR",
+     "family=conditional-detr levels=1",
+     "model.query_position_embeddings.weight",
+     "encoder",
+     "",
+     {NULL},
+     2 + 2 * 8 + 2},
+    /* adaptors, two branches, map of contents */
+    {"AdaMixer",
+     ADAMIXER,
+     "model.query_embeddings.weight",
+     "features.0",
+     "decoder-layers=1",
+     {"layers.1.", "layers.0.class_head."},
+     4 * 2 + 2 * 8 + 2},
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
@@ -34,20 +52,28 @@ static const char *of(const family *f, const char *model, const char *more)
 static void derivatives(void **state)
 {
     for (int i = 0; i < FAMILIES; i++) {
+        static const char *const pairs[][2] = {{TINY_TEACHER, "weight.features=3"},
+                                               {TINY_WIDE, "feature-source=neck prior=group " CONTRASTIVE},
+                                               {TINY_TEACHER, "profile=as-published feature-source=auto"}};
         const family *f = &families[i];
-        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_TEACHER, "dtype=f64"), "weight.features=3", NULL);
-        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_WIDE, "dtype=f64"),
-                          "feature-source=neck prior=group " CONTRASTIVE, NULL);
-        check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, TINY_TEACHER, "dtype=f64"), "profile=paper", NULL);
+        for (size_t k = 0; k < sizeof pairs / sizeof pairs[0]; k++) {
+            char student[1024];
+            snprintf(student, sizeof student, "%s%s dtype=f64 %s", TINY_STUDENT, f->words, f->whole);
+            check_differences(student, of(f, pairs[k][0], "dtype=f64"), pairs[k][1], NULL);
+            if (f->last[0] && k == 1) {
+                check_differences(of(f, TINY_STUDENT, "dtype=f64"), of(f, pairs[k][0], "dtype=f64"), pairs[k][1], f->last);
+            }
+        }
     }
 }
 
 /* Logits are distilled whatever the teacher is; the rest needs models of one family. */
 static void across_families(void **state)
 {
-    check_differences(of(&families[0], TINY_STUDENT, "dtype=f64"), TINY_TEACHER "dtype=f64", "prior=none feature-mask=none",
-                      NULL);
     for (int i = 0; i < FAMILIES; i++) {
+        char student[1024];
+        snprintf(student, sizeof student, "%s%s dtype=f64 %s", TINY_STUDENT, families[i].words, families[i].whole);
+        check_differences(student, TINY_TEACHER "dtype=f64", "prior=none feature-mask=none", NULL);
         static const struct {
             const char *options, *says;
         } wrong[] = {{"", "prior=none"},
@@ -74,8 +100,8 @@ static void across_families(void **state)
 /* A second group of queries changes nothing of the first, dropout included. */
 static void own_outputs_keep_their_bits(void **state)
 {
-    static const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", "encoder"};
     for (int i = 0; i < 2 * FAMILIES; i++) {
+        const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", families[i / 2].memory};
         setup s;
         const char *student = of(&families[i / 2], TINY_STUDENT, "training=1");
         set_up(&s, devices[i % 2], student, of(&families[i / 2], TINY_TEACHER, ""), "");
@@ -155,7 +181,7 @@ static void steady_steps_allocate_nothing(void **state)
 static void initialised_from_the_teacher(void **state)
 {
     for (int i = 0; i < FAMILIES; i++) {
-        const char *table = "model.query_position_embeddings.weight";
+        const char *table = families[i].queries;
         setup s;
         set_up(&s, "device=ref", of(&families[i], TINY_STUDENT, "queries=12 dtype=f64"), of(&families[i], TINY_TEACHER, ""),
                "prior=init");

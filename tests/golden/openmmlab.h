@@ -59,5 +59,7 @@ void compare_predictions(replay *r, bool clip);
 
 /* openmmlab_dino.c */
 void replay_dino(replay *r);
+/* openmmlab_adamixer.c */
+void replay_adamixer(replay *r);
 
 #endif

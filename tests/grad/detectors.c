@@ -340,6 +340,20 @@ void gradient_of_coord_embed(int trial)
     check_case(&c);
 }
 
+void gradient_of_relu(int trial)
+{
+    dd_op_relu a = {.count = random_size(trial), .add = trial % 2};
+    double *x = some_reals(a.count);
+    for (int64_t i = 0; i < a.count; i++) { /* away from the kink */
+        x[i] += x[i] < 0 ? -0.1 : 0.1;
+    }
+    a.x = x;
+    a.y = some_reals(a.count);
+    layer_case c = CASE(relu, a.count);
+    BY(x, a.count, a.add & 1);
+    check_case(&c);
+}
+
 void gradient_of_sigmoid(int trial)
 {
     dd_op_sigmoid a = {.count = random_size(trial), .add = trial % 2};
@@ -525,8 +539,6 @@ void gradient_of_fold_norm(int trial)
     BY(beta, a.C, true);
     check_case(&c);
 }
-
-/* ---- Conditional DETR */
 
 void gradient_of_product(int trial)
 {

@@ -41,6 +41,7 @@ void gradient_of_layernorm(int trial);
 void gradient_of_attention(int trial);
 void gradient_of_msda(int trial);
 void gradient_of_coord_embed(int trial);
+void gradient_of_relu(int trial);
 void gradient_of_sigmoid(int trial);
 void gradient_of_product(int trial);
 void gradient_of_box_refine(int trial);

@@ -60,6 +60,8 @@ static const operator_entry entries[DD_OPERATOR_COUNT] = {
     [DD_OPERATOR_msda_grad] = {.trial = gradient_of_msda},
     [DD_OPERATOR_coord_embed] = {.trial = gradient_of_coord_embed},
     [DD_OPERATOR_coord_embed_grad] = {.trial = gradient_of_coord_embed},
+    [DD_OPERATOR_relu] = {.trial = gradient_of_relu},
+    [DD_OPERATOR_relu_grad] = {.trial = gradient_of_relu},
     [DD_OPERATOR_sigmoid] = {.trial = gradient_of_sigmoid},
     [DD_OPERATOR_sigmoid_grad] = {.trial = gradient_of_sigmoid},
     [DD_OPERATOR_box_refine] = {.trial = gradient_of_box_refine},

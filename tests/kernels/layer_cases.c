@@ -290,6 +290,31 @@ void mask_rows_case(test_case *c, random_state *r, int64_t i)
     snprintf(c->text, sizeof c->text, "rows %lld d %d", (long long)op->rows, op->d);
 }
 
+void relu_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_relu *op = (void *)c->args;
+    c->exact = true;
+    op->count = i % 20 == 19 ? 0 : some(r, 9000);
+    fill_values(REAL_IN(dd_op_relu, x, op->count), r, profile_of(i));
+    REAL_OUT(dd_op_relu, y, op->count);
+    snprintf(c->text, sizeof c->text, "count %lld", (long long)op->count);
+}
+
+void relu_grad_case(test_case *c, random_state *r, int64_t i)
+{
+    dd_op_relu *op = (void *)c->args;
+    op->count = i % 20 == 19 ? 0 : some(r, 9000);
+    op->add = (int32_t)(i % 2);
+    array *y = REAL_IN(dd_op_relu, y, op->count);
+    fill_values(y, r, i % 3 ? ORDINARY : DENORMAL);
+    for (int64_t k = 0; k < op->count; k += 1 + (int64_t)some(r, 4)) {
+        ((float *)y->values)[k] = 0;
+    }
+    fill_uniform(REAL_IN(dd_op_relu, g_y, op->count), r, -1, 1);
+    measured(c, "g_x", offsetof(dd_op_relu, g_x), op->count, op->add, r, EPS, 0)->by_value = 2 * EPS;
+    snprintf(c->text, sizeof c->text, "count %lld add %d", (long long)op->count, op->add);
+}
+
 void sigmoid_case(test_case *c, random_state *r, int64_t i)
 {
     dd_op_sigmoid *op = (void *)c->args;

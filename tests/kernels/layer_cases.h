@@ -15,6 +15,8 @@ void product_case(test_case *c, random_state *r, int64_t i);
 void product_grad_case(test_case *c, random_state *r, int64_t i);
 void copy_rows_case(test_case *c, random_state *r, int64_t i);
 void mask_rows_case(test_case *c, random_state *r, int64_t i);
+void relu_case(test_case *c, random_state *r, int64_t i);
+void relu_grad_case(test_case *c, random_state *r, int64_t i);
 void sigmoid_case(test_case *c, random_state *r, int64_t i);
 void sigmoid_grad_case(test_case *c, random_state *r, int64_t i);
 void maxpool_case(test_case *c, random_state *r, int64_t i);

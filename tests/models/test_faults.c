@@ -23,7 +23,8 @@ static const struct {
     const char *options, *gradient;
 } families[] = {{TINY "refine=1 two-stage=1", "model.input_proj.0.0.weight"},
                 {TINY "family=conditional-detr levels=1", "model.input_projection.weight"},
-                {TINY "family=dino", "model.input_proj.0.0.weight"}};
+                {TINY "family=dino", "model.input_proj.0.0.weight"},
+                {TINY "family=adamixer encoder-layers=0 in-points=2 out-points=3", "model.input_proj.0.weight"}};
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
 enum { SIDE = 40 };

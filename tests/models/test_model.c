@@ -24,6 +24,7 @@
 #define TINY                                                                                                                   \
     "backbone=resnet-18 stem=8 depths=1,1,1,1 widths=8,8,16,32 width=32 heads=4 points=2 ffn=48 encoder-layers=1 "             \
     "decoder-layers=2 queries=9 classes=5 "
+#define ADAMIXER "family=adamixer encoder-layers=0 in-points=3 out-points=5 "
 
 enum { HEIGHT = 48, WIDTH = 64, IMAGES = 2 };
 
@@ -174,6 +175,11 @@ static void options_that_are_wrong(void **state)
                  {"refine=1 family=conditional-detr", "no refine=1", DD_ERR_OPTION},
                  {"family=conditional-detr neck-bias=0", "has a bias", DD_ERR_OPTION},
                  {"family=conditional-detr heads=7", "numbers of heads", DD_ERR_OPTION},
+                 {"family=adamixer groups=7", "numbers of heads and groups", DD_ERR_OPTION},
+                 {"family=adamixer width=4096 groups=1", "more than 16777216", DD_ERR_OPTION},
+                 {"family=adamixer encoder-layers=1", "no encoder", DD_ERR_OPTION},
+                 {"family=adamixer neck-bias=0", "has biases", DD_ERR_OPTION},
+                 {"family=adamixer levels=3", "four levels", DD_ERR_OPTION},
                  {"family=dino two-stage=0", "two-stage=1", DD_ERR_OPTION},
                  {"family=dino classes=9 label-rows=8", "label table", DD_ERR_OPTION}};
     dd_context *context = new_context("device=ref");
@@ -322,7 +328,9 @@ static void saved_and_loaded(void **state)
                                            TINY "block=bottleneck levels=5",
                                            TINY "family=dino",
                                            TINY "family=dino shared-class-head=1 shared-box-head=1 neck-bias=1 label-rows=6 "
-                                                "position-temperature=50 position-offset=-0.5 box-eps=0.001"};
+                                                "position-temperature=50 position-offset=-0.5 box-eps=0.001",
+                                           TINY ADAMIXER,
+                                           TINY ADAMIXER "block=bottleneck groups=8 out-points=7"};
     const dd_tensor x = images();
     dd_context *context = new_context("device=ref");
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
@@ -388,6 +396,28 @@ static void modes(void **state)
 /* ---- What it is made of, and what it takes */
 
 /* detectors.md sections 11 and 12: 300 queries, 80 classes, mmdetection's neck. */
+/* Elements of all parameters, without the norms' running means and variances. */
+static int64_t without_statistics(dd_model *model)
+{
+    int32_t count;
+    int64_t sum = 0;
+    GOOD(dd_model_parameter_count(model, &count));
+    for (int32_t i = 0; i < count; i++) {
+        const char *name;
+        dd_tensor view;
+        GOOD(dd_model_parameter_at(model, i, &name, &view, NULL));
+        int64_t elements = 1;
+        for (int32_t k = 0; k < view.ndim; k++) {
+            elements *= view.shape[k];
+        }
+        sum += strstr(name, ".running_") ? 0 : elements;
+    }
+    return sum;
+}
+
+/* Stem and first stage of bottlenecks, with their norms. */
+enum { FROZEN_BY_ADAMIXER = 225344 };
+
 static void published_sizes(void **state)
 {
     (void)state;
@@ -395,22 +425,25 @@ static void published_sizes(void **state)
         const char *options;
         int64_t trained, part[6];
         double operations;
-    } models[] = {{"backbone=resnet-50 neck-bias=0 gradients=0",
-                   39843414,
-                   {23232512, 5638144, 4541184, 6123264, 153172, 155138},
-                   195.262e9},
-                  {"backbone=resnet-101 neck-bias=0 gradients=0",
-                   58783318,
-                   {42172416, 5638144, 4541184, 6123264, 153172, 155138},
-                   271.335e9},
-                  {"family=conditional-detr backbone=resnet-50 gradients=0",
-                   43193174,
-                   {23232512, 524544, 7890432, 11315714, 153172, 76800},
-                   95.322e9},
-                  {"family=conditional-detr backbone=resnet-101 gradients=0",
-                   62133078,
-                   {42172416, 524544, 7890432, 11315714, 153172, 76800},
-                   171.395e9}};
+    } models[] = {
+        {"backbone=resnet-50 neck-bias=0 gradients=0",
+         39843414,
+         {23232512, 5638144, 4541184, 6123264, 153172, 155138},
+         195.262e9},
+        {"backbone=resnet-101 neck-bias=0 gradients=0",
+         58783318,
+         {42172416, 5638144, 4541184, 6123264, 153172, 155138},
+         271.335e9},
+        {"family=conditional-detr backbone=resnet-50 gradients=0",
+         43193174,
+         {23232512, 524544, 7890432, 11315714, 153172, 76800},
+         95.322e9},
+        {"family=conditional-detr backbone=resnet-101 gradients=0",
+         62133078,
+         {42172416, 524544, 7890432, 11315714, 153172, 76800},
+         171.395e9},
+        {"family=adamixer backbone=resnet-50 gradients=0", 134565560, {23282688, 984576, 0, 110272296, 0, 26000}, 102.880e9},
+        {"family=adamixer backbone=resnet-101 gradients=0", 153557688, {42274816, 984576, 0, 110272296, 0, 26000}, 178.953e9}};
     static const char *const names[] = {"backbone", "neck", "encoder", "decoder", "heads", "queries"};
     dd_context *context = new_context("device=ref threads=2");
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
@@ -419,6 +452,7 @@ static void published_sizes(void **state)
         double operations, part, parts = 0;
         GOOD(dd_model_size(model, &trained, &all));
         assert_int_equal(trained, models[i].trained);
+        assert_true(!strstr(models[i].options, "adamixer") || without_statistics(model) == trained + FROZEN_BY_ADAMIXER);
         for (int k = 0; k < 6; k++) {
             int64_t of_part;
             GOOD(dd_model_part_size(model, names[k], &trained, &of_part));
@@ -478,8 +512,12 @@ static void published_sizes_of_dino(void **state)
 static void plan_tells_the_truth(void **state)
 {
     (void)state;
-    static const char *const variants[] = {TINY, TINY "refine=1", TINY "refine=1 two-stage=1",
-                                           TINY "block=bottleneck encoder-layers=3 training=1", TINY "family=dino"};
+    static const char *const variants[] = {TINY,
+                                           TINY "refine=1",
+                                           TINY "refine=1 two-stage=1",
+                                           TINY "block=bottleneck encoder-layers=3 training=1",
+                                           TINY "family=dino",
+                                           TINY ADAMIXER};
     const dd_tensor x = images();
     const int32_t sizes[] = {WIDTH, HEIGHT, WIDTH / 2, HEIGHT / 3};
     dd_tensor s;

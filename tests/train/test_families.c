@@ -8,7 +8,9 @@
 static const struct family {
     const char *words;
     const char *terms[2]; /* of the loss that it has beside those of all */
-} families[] = {{"family=conditional-detr levels=1", {NULL}}, {"family=dino denoising=10", {"loss.denoising", "loss.encoder"}}};
+} families[] = {{"family=conditional-detr levels=1", {NULL}},
+                {"family=adamixer levels=4 encoder-layers=0 in-points=4 out-points=8", {NULL}},
+                {"family=dino denoising=10", {"loss.denoising", "loss.encoder"}}};
 enum { FAMILIES = sizeof families / sizeof families[0], STEPS = 40, WINDOW = 8 };
 
 #define OPTIONS "batch=2 epochs=1000 flip=0 lr=3e-4 lr.backbone=1 "

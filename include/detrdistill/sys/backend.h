@@ -609,6 +609,17 @@ typedef struct dd_op_fold_norm {
     void *g_gamma, *g_beta; /* += */
     int64_t C;
 } dd_op_fold_norm;
+
+/* y = x, or 0 where that is less; NaN stays. relu_grad: g_x = g_y where y is not 0. add bit 0: g_x. */
+typedef struct dd_op_relu {
+    const void *x;
+    void *y;
+    const void *g_y;
+    void *g_x;
+    int64_t count;
+    int32_t add;
+} dd_op_relu;
+
 /* ---- Mixed query selection and denoising (DINO). */
 
 /* y[i] = largest of row i; NaN where the row has one. */

@@ -197,6 +197,40 @@ dd_status KERNEL(mask_rows)(dd_exec *exec, const void *args)
     return DD_OK;
 }
 
+static void relu_piece(void *arg, int64_t piece)
+{
+    const dd_op_relu *op = arg;
+    const int64_t end = minimum((piece + 1) * ELEMENTS, op->count);
+    for (int64_t i = piece * ELEMENTS; i < end; i += VW) {
+        const vf x = v_load_n((const float *)op->x + i, end - i);
+        v_store_n((float *)op->y + i, v_select(v_less(x, v_zero()), v_zero(), x), end - i);
+    }
+}
+
+dd_status KERNEL(relu)(dd_exec *exec, const void *args)
+{
+    run_elements(exec, ((const dd_op_relu *)args)->count, relu_piece, args);
+    return DD_OK;
+}
+
+static void relu_grad_piece(void *arg, int64_t piece)
+{
+    const dd_op_relu *op = arg;
+    const int64_t end = minimum((piece + 1) * ELEMENTS, op->count);
+    for (int64_t i = piece * ELEMENTS; i < end; i += VW) {
+        float *to = (float *)op->g_x + i;
+        const vf y = v_load_n((const float *)op->y + i, end - i), g_y = v_load_n((const float *)op->g_y + i, end - i);
+        const vf slope = v_select(v_less(v_zero(), v_abs(y)), g_y, v_select(v_is_nan(y), g_y, v_zero()));
+        v_store_n(to, op->add & 1 ? v_add(v_load_n(to, end - i), slope) : slope, end - i);
+    }
+}
+
+dd_status KERNEL(relu_grad)(dd_exec *exec, const void *args)
+{
+    run_elements(exec, ((const dd_op_relu *)args)->count, relu_grad_piece, args);
+    return DD_OK;
+}
+
 static void sigmoid_piece(void *arg, int64_t piece)
 {
     const dd_op_sigmoid *op = arg;

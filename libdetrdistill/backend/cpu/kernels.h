@@ -47,6 +47,8 @@
     X(product_grad)                                                                                                            \
     X(copy_rows)                                                                                                               \
     X(mask_rows)                                                                                                               \
+    X(relu)                                                                                                                    \
+    X(relu_grad)                                                                                                               \
     X(sigmoid)                                                                                                                 \
     X(sigmoid_grad)                                                                                                            \
     X(adamw)                                                                                                                   \

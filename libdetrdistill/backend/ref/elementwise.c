@@ -71,6 +71,27 @@ dd_status REF(mask_rows)(dd_exec *exec, const void *args)
     return DD_OK;
 }
 
+dd_status REF(relu)(dd_exec *exec, const void *args)
+{
+    const dd_op_relu *op = args;
+    for (int64_t i = 0; i < op->count; i++) {
+        const real x = ((const real *)op->x)[i];
+        ((real *)op->y)[i] = x < 0 ? 0 : x;
+    }
+    return DD_OK;
+}
+
+dd_status REF(relu_grad)(dd_exec *exec, const void *args)
+{
+    const dd_op_relu *op = args;
+    real *g_x = op->g_x;
+    for (int64_t i = 0; i < op->count; i++) {
+        const real g = ((const real *)op->y)[i] == 0 ? 0 : ((const real *)op->g_y)[i];
+        g_x[i] = op->add & 1 ? g_x[i] + g : g;
+    }
+    return DD_OK;
+}
+
 dd_status REF(sigmoid)(dd_exec *exec, const void *args)
 {
     const dd_op_sigmoid *op = args;
