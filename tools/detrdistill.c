@@ -25,6 +25,13 @@ const verb verbs[] = {
      "architecture behind commas, or a folder. With --kd off the same run goes without the teacher. Out of memory: --batch 1\n"
      "--accumulate 2, smaller --sizes.",
      train_options, run_train, NULL, 0, 0},
+    {"recipes", "the published runs that train knows",
+     "Lists the recipes, or writes one: the options of a row of the published tables, what is published of it and what is not\n"
+     "known. 'train' starts it; options that are given beside it win. With --scale tiny it runs on generated scenes:\n"
+     "  detrdistill recipes table3-deformable\n"
+     "  detrdistill train --recipe table3-deformable --data coco/ --teacher r101/ --backbone resnet50.pth --out run1\n"
+     "  detrdistill train --recipe table3-deformable --scale tiny --steps 2 --out try",
+     recipes_options, run_recipes, "[NAME|FILE]", 0, 1},
     {"resume", "goes on with a run",
      "Goes on from the newest whole checkpoint; what follows is bit for bit what would have followed. Options change the "
      "rest:\n"

@@ -138,8 +138,8 @@ int run_info(const verb *v, const char *const *values)
     if (sscanf(value_of(v, values, "--classes"), "%d%c", &classes, &rest) != 1) {
         return complain(EXIT_USAGE, v->name, "--classes must be a number");
     }
-    if (open_context(v, values, &context) != DD_OK || make_model(context, operand_of(values, 0), classes, &model) != DD_OK ||
-        measure(model, &s) != DD_OK) {
+    if (open_context(v, values, &context) != DD_OK ||
+        make_model(context, operand_of(values, 0), classes, NULL, &model) != DD_OK || measure(model, &s) != DD_OK) {
         code = complain_of_library(v->name);
     } else {
         const bool layers = is_given(v, values, "--layers");

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 PROGRAM = os.environ['DETRDISTILL']
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'doctor', 'plan', 'convert', 'plot', 'verify', 'completion', 'manual', 'version']
+VERBS = ['train', 'recipes', 'resume', 'eval', 'predict', 'info', 'doctor', 'plan', 'convert', 'plot', 'verify', 'completion', 'manual', 'version']
 
 
 def run(*words, status=0):
