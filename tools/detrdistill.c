@@ -64,11 +64,14 @@ const verb verbs[] = {
      "measured here, scaled:\n"
      "  detrdistill plan --student deformable_detr:r50 --teacher deformable_detr:r101 --size 800x1333 --batch 1",
      plan_options, run_plan, NULL, 0, 0},
-    {"convert", "a checkpoint of another program as a Hugging Face folder",
+    {"convert", "checkpoints of other programs, read and written",
      "Reads .pth (as data: nothing in it is run) or .safetensors of the official programs or mmdetection 2 and 3, and writes\n"
      "config.json and model.safetensors, which transformers and every verb here load:\n"
-     "  detrdistill convert r50_deformable_detr-checkpoint.pth teacher --coco 1",
-     convert_options, run_convert, "CHECKPOINT FOLDER", 2, 2},
+     "  detrdistill convert r50_deformable_detr-checkpoint.pth teacher --coco 1\n"
+     "With --to, the other way: a folder or a run becomes a .safetensors file with that program's names (for torch.save:\n"
+     "torch.save({'state_dict': safetensors.torch.load_file(FILE)}, ..); the official programs' key is 'model'):\n"
+     "  detrdistill convert run1 student.safetensors --to mmdet3",
+     convert_options, run_convert, "CHECKPOINT OUT", 2, 2},
     {"plot", "curves of runs as SVG",
      "Draws losses, learning rate and AP of a run, or one column of several runs:\n"
      "  detrdistill plot run1 > curves.svg\n"
