@@ -54,6 +54,8 @@ int detect_all(const verb *v, dd_model *model, dd_dataset *data, const char *loa
 /* Adds the objects of a data set and the detections of a model on it to an evaluation, by the ids of the annotations. */
 int evaluate_model(const verb *v, dd_model *model, dd_dataset *data, const char *loader_words, const class_map *map,
                    dd_eval *eval);
+/* Table 3 of the paper's supplement, counted here. */
+int print_table3(const verb *v, dd_context *context, bool json);
 /* The name of a class by its id in the annotations, or "". */
 const char *name_of_class(const dd_dataset *data, int64_t id);
 

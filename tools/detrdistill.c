@@ -52,8 +52,12 @@ const verb verbs[] = {
      predict_options, run_predict, "MODEL", 1, 1},
     {"info", "layers, parameters and operations of a model",
      "Counts what a model needs. MODEL is a folder, a run, or a name that 'train --student' takes:\n"
-     "  detrdistill info deformable_detr:r101 --size 800x1280",
-     info_options, run_info, "MODEL", 1, 1},
+     "  detrdistill info deformable_detr:r101 --size 800x1280\n"
+     "With --table3 the pairs of the paper's cost table: parameters that are trained, multiply-adds (a convolution, a linear\n"
+     "layer, norms and ReLU as modules, as mmcv counts them) and those of distillation, term by term: the prior group takes\n"
+     "what a model with twice the queries takes more; similarity is one product of the features with each stage's summed\n"
+     "queries, for the map is linear in them; the feature loss reads both maps once; logits compare all pairs of queries.",
+     info_options, run_info, "[MODEL]", 0, 1},
     {"doctor", "will distillation help here?",
      "Looks at the data, the teacher's AP on it, how their classes fit, the memory of a step, and what share each term of\n"
      "distillation has in a student's gradient; then says what stands against a run:\n"

@@ -235,6 +235,8 @@ static int tear_down(void **state)
     char path[128];
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     unlink(path);
+    snprintf(path, sizeof path, "%s/official.safetensors", folder);
+    unlink(path);
     snprintf(path, sizeof path, "%s/config.json", folder);
     unlink(path);
     dd_context_free(context);
