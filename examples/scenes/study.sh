@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What each term of distillation brings on generated scenes, for each family of detectors: a teacher is trained, then students
-# with the same budget, alone, with single terms and with all, from several seeds. Two runs side by side, a thread each. What is
-# finished is passed over when the script is started again.
+# with the same budget, alone, with single terms and with all, from several seeds. As the published pairs begin with backbones
+# from ImageNet, all begin with backbones that two detectors (Deformable DETR) learnt on other scenes before. Two runs side by
+# side, a thread each. What is finished is passed over when the script is started again.
 #   study.sh PROGRAM OUT [FAMILY..]
 # OUT/results.tsv has a line for each run: family, variant, seed, AP, AP50, seconds; OUT/results.md means and spreads.
-# From the environment: SEEDS ("1 2 3"), JOBS (2), EPOCHS (of students, 8), TEACHER_EPOCHS (24), VARIANTS (all that are below), SCENES (1000).
+# From the environment: SEEDS ("1 2 3"), JOBS (2), SCENES (1000), VARIANTS (all that are below), epochs of the three kinds of
+# runs: EPOCHS (4), TEACHER_EPOCHS (20), BACKBONE_EPOCHS (20).
 set -eu
 program=$1
 out=$2
@@ -13,10 +15,12 @@ shift 2
 families=${*:-deformable conditional adamixer dino}
 seeds=${SEEDS:-1 2 3}
 jobs=${JOBS:-2}
-epochs=${EPOCHS:-8}
-teacher_epochs=${TEACHER_EPOCHS:-24}
+epochs=${EPOCHS:-4}
+teacher_epochs=${TEACHER_EPOCHS:-20}
+backbone_epochs=${BACKBONE_EPOCHS:-20}
 scenes=${SCENES:-1000}
-data=scenes:train=$scenes,val=200,size=128
+data=scenes:train=$scenes,val=200,size=128,classes=3
+others=scenes:train=$scenes,val=200,size=128,classes=3,seed=2
 # none: logits and features, without a prior; all of them: assigned. The last two are Table 4's rows without the other terms.
 variants=${VARIANTS:-alone logits features prior none init group assigned prior-init prior-group}
 mkdir -p "$out"
@@ -24,8 +28,8 @@ mkdir -p "$out"
 # Student and teacher differ in their backbone, like the published pairs: queries and width are the same, so that every prior
 # fits.
 common=queries=20,width=64,ffn=128,dropout=0
-small=stem=16,widths=32,64,96,128,depths=1,1,1,1
-large=stem=16,widths=32,64,128,192,depths=2,2,2,2
+small=stem=8,widths=16,32,48,64,depths=1,1,1,1
+large=stem=16,widths=32,64,96,128,depths=1,2,2,1
 
 architecture()
 {
@@ -70,12 +74,22 @@ train()
     rm -rf "${out:?}/$name"
     mkdir -p "$(dirname "$out/$name")"
     began=$(date +%s)
-    "$program" train --data "$data" --out "$out/$name" --batch 8 --sizes 128 --crop 0 --clip 1 --warmup 50 --lr.backbone 1 \
+    "$program" train --out "$out/$name" --batch 8 --sizes 128 --crop 0 --clip 1 --warmup 50 --lr.backbone 1 \
         --lr.sampling 0.3 --eval-every 0 --log-every 50 --threads 1 "$@" >"$out/$name.log" 2>&1 || return 1
     "$program" eval "$out/$name/student" --data "$data" --sizes 128 --batch 4 --threads 1 --json >"$out/$name.eval" 2>>"$out/$name.log" || return 1
     printf '%s %s\n' "$(($(date +%s) - began))" "$(cat "$out/$name.eval")" >"$out/$name.json.new"
     rm -rf "${out:?}/$name/state.safetensors" "$out/$name/state.previous.safetensors" "$out/$name.eval"
     mv "$out/$name.json.new" "$out/$name.json"
+}
+
+# A detector of which the backbone is wanted, under names that --backbone reads.
+learn_backbone()
+{
+    if [ "$1" = small ]; then
+        train "backbone/small-0" --data "$others" --student "$(architecture deformable "$small")" --epochs "$backbone_epochs" --lr 1e-3 --seed 0
+    else
+        train "backbone/large-0" --data "$others" --student "$(architecture deformable "$large")" --epochs "$backbone_epochs" --lr 1e-3 --seed 0
+    fi && "$program" convert "$out/backbone/$1-0/student" "$out/backbone/$1.safetensors" --to official >/dev/null
 }
 
 # One word of the list that the workers share: FAMILY/VARIANT-SEED.
@@ -85,11 +99,14 @@ work()
     rest=${1#*/}
     variant=${rest%-*}
     seed=${rest##*-}
-    if [ "$variant" = teacher ]; then
-        train "$1" --student "$(architecture "$family" "$large")" --epochs "$teacher_epochs" --lr 8e-4 --seed "$seed"
+    if [ "$family" = backbone ]; then
+        learn_backbone "$variant"
+    elif [ "$variant" = teacher ]; then
+        train "$1" --data "$data" --student "$(architecture "$family" "$large")" --backbone "$out/backbone/large.safetensors" \
+            --epochs "$teacher_epochs" --lr 1e-3 --seed "$seed"
     else
-        train "$1" --student "$(architecture "$family" "$small")" --epochs "$epochs" --lr 1e-3 --seed "$seed" \
-            --teacher "$out/$family/teacher-0/student" --kd "$(terms "$variant")"
+        train "$1" --data "$data" --student "$(architecture "$family" "$small")" --backbone "$out/backbone/small.safetensors" \
+            --epochs "$epochs" --lr 1e-3 --seed "$seed" --teacher "$out/$family/teacher-0/student" --kd "$(terms "$variant")"
     fi || {
         echo "study.sh: $1 failed; its last lines, of $out/$1.log:" >&2
         tail -n 2 "$out/$1.log" >&2
@@ -145,6 +162,7 @@ for family in $families; do
     architecture "$family" "$large" >/dev/null
     teachers="$teachers $family/teacher-0"
 done
+side_by_side backbone/small-0 backbone/large-0
 # shellcheck disable=SC2086
 side_by_side $teachers || status=1
 for family in $families; do
