@@ -544,17 +544,23 @@ static bool is_used(int32_t id)
     return id < IDS && !memchr(unused_ids, id, sizeof unused_ids);
 }
 
-static bool has_classes(const char *name)
+/* How many rows a tensor has in files where ids are labels: a class head as many as there are, DINO's label table one more; 0:
+ * it has none of classes. */
+static int32_t rows_of_ids(const char *name)
 {
-    static const char *const patterns[] = {"class_embed.*", "model.decoder.class_embed.*", "class_labels_classifier.*",
-                                           "bbox_head.cls_branches.*", "dn_query_generator.label_embedding.weight"};
+    static const char *const heads[] = {"class_embed.*",
+                                        "model.decoder.class_embed.*",
+                                        "class_labels_classifier.*",
+                                        "bbox_head.cls_branches.*",
+                                        "model.enc_out_class_embed.*",
+                                        "dn_query_generator.label_embedding.weight"};
     holes h;
-    for (size_t k = 0; k < sizeof patterns / sizeof patterns[0]; k++) {
-        if (fits(patterns[k], name, &h)) {
-            return true;
+    for (size_t k = 0; k < sizeof heads / sizeof heads[0]; k++) {
+        if (fits(heads[k], name, &h)) {
+            return IDS;
         }
     }
-    return false;
+    return strcmp(name, "model.label_embeddings.weight") == 0 ? IDS + 1 : 0;
 }
 
 static void take_rows(ddi_file_tensor *t, void *data, int64_t rows)
@@ -585,7 +591,8 @@ dd_status ddi_keymap_select_coco(dd_tensorfile *file)
 {
     for (int32_t i = 0; i < file->tensor_count; i++) {
         ddi_file_tensor *t = &file->tensor[i];
-        if (has_classes(t->name) && t->view.shape[0] == IDS) {
+        const int32_t rows = rows_of_ids(t->name);
+        if (rows && t->view.shape[0] == rows) {
             DDI_TRY(keep_rows(t));
         }
     }
@@ -619,8 +626,9 @@ dd_status ddi_keymap_expand_coco(dd_tensorfile *file)
 {
     for (int32_t i = 0; i < file->tensor_count; i++) {
         ddi_file_tensor *t = &file->tensor[i];
-        if (has_classes(t->name) && t->view.shape[0] == CLASSES) {
-            DDI_TRY(spread_rows(t, IDS));
+        const int32_t rows = rows_of_ids(t->name);
+        if (rows && t->view.shape[0] == CLASSES) {
+            DDI_TRY(spread_rows(t, rows));
         }
     }
     return DD_OK;
