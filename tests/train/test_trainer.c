@@ -300,6 +300,30 @@ static void test_run_stops_and_goes_on(void **state)
     tiny_close(&t);
 }
 
+/* With one detection of a picture, to allow more of a class brings nothing. */
+static void test_detections_of_an_evaluation(void **state)
+{
+    tiny t;
+    double recall[2];
+    tiny_open(&t, "", "threads=1 seed=1");
+    for (int i = 0; i < 2; i++) {
+        int32_t why;
+        OK(tiny_train(
+            &t, NULL,
+            i ? "epochs=6 lr=2e-3 eval-every=6 eval-detections=300" : "epochs=6 lr=2e-3 eval-every=6 eval-detections=1", NULL));
+        OK(dd_trainer_run(t.trainer, 0, &why));
+        recall[i] = tiny_value(&t, "ar100");
+        if (i == 0) {
+            assert_true(tiny_value(&t, "ar1") == recall[0]);
+        }
+        dd_trainer_free(t.trainer);
+        t.trainer = NULL;
+    }
+    assert_true(recall[1] > recall[0]);
+    assert_int_equal(tiny_train(&t, NULL, "eval-detections=0", NULL), DD_ERR_OPTION);
+    tiny_close(&t);
+}
+
 static void test_run_without_gain_ends_early(void **state)
 {
     tiny t;
@@ -536,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_infinite_gradient_is_refused),
         cmocka_unit_test(test_term_that_stays_zero_is_told),
         cmocka_unit_test(test_run_stops_and_goes_on),
+        cmocka_unit_test(test_detections_of_an_evaluation),
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
         cmocka_unit_test(test_folder_is_one_trainers),
