@@ -212,9 +212,32 @@ static dd_status export_one(exporter *e, const char *name, const dd_tensor *view
     return is_there(e->own, plain) ? DD_OK : put_head(e, plain, view);
 }
 
+/* A bias of zeros for each convolution of a neck that has none: other programs have them. */
+static dd_status add_neck_biases(exporter *e)
+{
+    for (int32_t level = 0; level < e->model->net.config.levels; level++) {
+        char weight[64], bias[64];
+        dd_tensor view;
+        snprintf(weight, sizeof weight, "model.input_proj.%d.0.weight", level);
+        snprintf(bias, sizeof bias, "model.input_proj.%d.0.bias", level);
+        if (is_there(e->own, bias) || !is_there(e->own, weight)) {
+            continue;
+        }
+        DDI_TRY(dd_tensorfile_get(e->own, weight, &view));
+        void *zeros = ddi_alloc_zero(NULL, (size_t)view.shape[0], (size_t)dd_dtype_size(view.dtype));
+        dd_status status = zeros ? DD_OK : ddi_fail_nomem((uint64_t)view.shape[0], bias);
+        status = status ? status : dd_tensor_init(&view, zeros, view.dtype, 1, view.shape, NULL, DD_DEVICE_CPU, 0, 0);
+        status = status ? status : dd_tensorfile_set(e->own, bias, &view);
+        ddi_free(NULL, zeros);
+        DDI_TRY(status);
+    }
+    return DD_OK;
+}
+
 static dd_status export_all(exporter *e, bool coco_ids)
 {
     DDI_TRY(ddi_huggingface_save(e->model, e->own));
+    DDI_TRY(add_neck_biases(e));
     if (coco_ids) {
         DDI_TRY(ddi_keymap_expand_coco(e->own));
     }
