@@ -548,12 +548,8 @@ static bool is_used(int32_t id)
  * it has none of classes. */
 static int32_t rows_of_ids(const char *name)
 {
-    static const char *const heads[] = {"class_embed.*",
-                                        "model.decoder.class_embed.*",
-                                        "class_labels_classifier.*",
-                                        "bbox_head.cls_branches.*",
-                                        "model.enc_out_class_embed.*",
-                                        "dn_query_generator.label_embedding.weight"};
+    static const char *const heads[] = {"class_embed.*", "model.decoder.class_embed.*", "class_labels_classifier.*",
+                                        "bbox_head.cls_branches.*", "model.enc_out_class_embed.*"};
     holes h;
     for (size_t k = 0; k < sizeof heads / sizeof heads[0]; k++) {
         if (fits(heads[k], name, &h)) {
