@@ -108,6 +108,12 @@ bool is_given(const verb *v, const char *const *values, const char *name)
     return i >= 0 && values[i];
 }
 
+void set_value(const verb *v, const char **values, const char *name, const char *value)
+{
+    const int i = find_option(v, name, strlen(name));
+    values[i] = values[i] ? values[i] : value;
+}
+
 const char *operand_of(const char *const *values, int index)
 {
     return values[MOST_OPTIONS + index];

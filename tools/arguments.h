@@ -16,7 +16,7 @@ enum {
     EXIT_INTERRUPTED = 130
 };
 
-enum { MOST_OPTIONS = 62, MOST_OPERANDS = 8, MOST_WORDS = 2048 };
+enum { MOST_OPTIONS = 72, MOST_OPERANDS = 8, MOST_WORDS = 2048 };
 
 /* Which of the library's option strings an option is a word of: "--lr.backbone 0.2" becomes "lr.backbone=0.2". */
 typedef enum { OF_PROGRAM, OF_CONTEXT, OF_TRAINER, OF_MODEL, OF_LOADER } option_group;
@@ -45,6 +45,8 @@ int run_verb(const verb *v, int count, char **words);
 /* The value of an option, its default, or NULL. A flag that was given is "". */
 const char *value_of(const verb *v, const char *const *values, const char *name);
 bool is_given(const verb *v, const char *const *values, const char *name);
+/* Gives an option a value where it has none. */
+void set_value(const verb *v, const char **values, const char *name, const char *value);
 /* A word without a name, or NULL. */
 const char *operand_of(const char *const *values, int index);
 /* The options of a group that were given or have a default, as words for the library; behind what `words` holds already. false:
@@ -74,6 +76,7 @@ int run_eval(const verb *v, const char *const *values);
 int run_predict(const verb *v, const char *const *values);
 int run_info(const verb *v, const char *const *values);
 int run_plot(const verb *v, const char *const *values);
+int run_recipes(const verb *v, const char *const *values);
 int run_train(const verb *v, const char *const *values);
 int run_resume(const verb *v, const char *const *values);
 int run_plan(const verb *v, const char *const *values);
@@ -81,7 +84,7 @@ int run_convert(const verb *v, const char *const *values);
 int run_verify(const verb *v, const char *const *values);
 int run_doctor(const verb *v, const char *const *values);
 extern const option eval_options[], predict_options[], info_options[], plot_options[], plan_options[], doctor_options[],
-    verify_options[], no_options[];
+    verify_options[], recipes_options[], no_options[];
 extern option train_options[MOST_OPTIONS + 1], resume_options[MOST_OPTIONS + 1],
     convert_options[MOST_OPTIONS + 1]; /* the library's are added at the start */
 

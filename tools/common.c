@@ -129,7 +129,7 @@ static void write_architecture(const char *name, char words[MOST_WORDS])
     }
 }
 
-dd_status make_model(dd_context *context, const char *name, int32_t classes, dd_model **model)
+dd_status make_model(dd_context *context, const char *name, int32_t classes, const char *more, dd_model **model)
 {
     char words[MOST_WORDS] = "";
     if (is_model_folder(name) || strchr(name, '/')) {
@@ -137,25 +137,27 @@ dd_status make_model(dd_context *context, const char *name, int32_t classes, dd_
     }
     add_words(words, "classes=%d", classes);
     write_architecture(name, words);
+    add_words(words, " %s", more ? more : "");
     return dd_model_create(model, context, words);
 }
 
-dd_status open_split(const char *path, const char *asked, const char *const *splits, dd_dataset **data)
+dd_status open_split(const char *path, const char *asked, const char *const *splits, const char *more, dd_dataset **data)
 {
     char words[MOST_WORDS] = "";
+    more = more ? more : "";
     if (asked) {
-        add_words(words, "split=%s", asked);
+        add_words(words, "split=%s %s", asked, more);
         return dd_dataset_open(data, path, words);
     }
     for (; *splits; splits++) {
         words[0] = 0;
-        add_words(words, "split=%s", *splits);
+        add_words(words, "split=%s %s", *splits, more);
         const dd_status status = dd_dataset_open(data, path, words);
         if (status != DD_ERR_OPTION) {
             return status;
         }
     }
-    return dd_dataset_open(data, path, NULL);
+    return dd_dataset_open(data, path, more);
 }
 
 /* ---- Classes */

@@ -19,10 +19,11 @@ dd_status open_model(dd_context *context, const char *name, const char *options,
 /* Whether it is a folder with a model. */
 bool is_model_folder(const char *name);
 /* `name`: a folder as above, or "deformable_detr:r50", with "key=value" words of dd_model_create behind commas. A new one has
- * `classes` classes. */
-dd_status make_model(dd_context *context, const char *name, int32_t classes, dd_model **model);
-/* The first of `splits` (NULL at the end) that the data set has, or its only split; `chosen` (or NULL): its name. */
-dd_status open_split(const char *path, const char *asked, const char *const *splits, dd_dataset **data);
+ * `classes` classes, and `more` words (or NULL). */
+dd_status make_model(dd_context *context, const char *name, int32_t classes, const char *more, dd_model **model);
+/* The first of `splits` (NULL at the end) that the data set has, or its only split; `more`: words of dd_dataset_open, or NULL.
+ */
+dd_status open_split(const char *path, const char *asked, const char *const *splits, const char *more, dd_dataset **data);
 
 /* The classes of a data set as a model has them. */
 typedef struct class_map {
@@ -53,6 +54,8 @@ int detect_all(const verb *v, dd_model *model, dd_dataset *data, const char *loa
 /* Adds the objects of a data set and the detections of a model on it to an evaluation, by the ids of the annotations. */
 int evaluate_model(const verb *v, dd_model *model, dd_dataset *data, const char *loader_words, const class_map *map,
                    dd_eval *eval);
+/* Table 3 of the paper's supplement, counted here. */
+int print_table3(const verb *v, dd_context *context, bool json);
 /* The name of a class by its id in the annotations, or "". */
 const char *name_of_class(const dd_dataset *data, int64_t id);
 

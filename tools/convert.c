@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * detrdistill convert: a checkpoint of another program becomes a Hugging Face folder. */
+ * detrdistill convert: a checkpoint of another program becomes a Hugging Face folder, or a model such a checkpoint. */
 #include "common.h"
 
 #include <errno.h>
@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 
 option convert_options[MOST_OPTIONS + 1] = {
+    {"--to", "NAME", NULL, "write a checkpoint, .safetensors, with the names of: official, mmdet2, mmdet3, .. (no folder)"},
+    {"--coco-ids", NULL, NULL, "with --to: of 80 classes make 91, one for each id of COCO"},
     {"--names", "A,B,..", NULL, "names of the classes, in order"},
     {"--bf16", NULL, NULL, "weights in bfloat16: half the bytes, three digits"},
     {"--json", NULL, NULL, "what was done as one JSON object"},
@@ -116,6 +118,26 @@ static int halve(const verb *v, const char *folder)
     return code;
 }
 
+static int report(const verb *v, const char *const *values, const char *out, int64_t parameters, int32_t classes)
+{
+    if (is_given(v, values, "--json")) {
+        printf("{\"%s\": ", is_given(v, values, "--to") ? "file" : "folder");
+        print_quoted(out);
+        printf(", \"parameters\": %lld, \"classes\": %d}\n", (long long)parameters, classes);
+    } else {
+        printf("%s: %lld parameters, %d classes\n", out, (long long)parameters, classes);
+    }
+    return EXIT_DONE;
+}
+
+/* A file for another program. */
+static dd_status export(const verb *v, const char *const *values, dd_model *model)
+{
+    char words[MOST_WORDS] = "";
+    add_words(words, "names=%s coco-ids=%d", value_of(v, values, "--to"), is_given(v, values, "--coco-ids"));
+    return dd_model_export(model, operand_of(values, 1), words);
+}
+
 static int save(const verb *v, const char *const *values, dd_model *model)
 {
     const char *folder = operand_of(values, 1), *names = value_of(v, values, "--names");
@@ -128,6 +150,10 @@ static int save(const verb *v, const char *const *values, dd_model *model)
     if (code != EXIT_DONE) {
         return code;
     }
+    if (is_given(v, values, "--to")) {
+        return export(v, values, model) == DD_OK ? report(v, values, folder, parameters, classes)
+                                                 : complain_of_library(v->name);
+    }
     if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
         return complain(EXIT_DATA, v->name, "cannot make the folder %s: %s", folder, strerror(errno));
     }
@@ -137,14 +163,7 @@ static int save(const verb *v, const char *const *values, dd_model *model)
     if (is_given(v, values, "--bf16") && halve(v, folder) != EXIT_DONE) {
         return EXIT_FAILED;
     }
-    if (is_given(v, values, "--json")) {
-        printf("{\"folder\": ");
-        print_quoted(folder);
-        printf(", \"parameters\": %lld, \"classes\": %d}\n", (long long)parameters, classes);
-    } else {
-        printf("%s: %lld parameters, %d classes\n", folder, (long long)parameters, classes);
-    }
-    return EXIT_DONE;
+    return report(v, values, folder, parameters, classes);
 }
 
 int run_convert(const verb *v, const char *const *values)
@@ -155,6 +174,10 @@ int run_convert(const verb *v, const char *const *values)
     int code;
     if (!put_words(v, values, OF_MODEL, words)) {
         return complain(EXIT_USAGE, v->name, "the options are too long");
+    }
+    if (is_given(v, values, "--to") ? is_given(v, values, "--bf16") || is_given(v, values, "--names")
+                                    : is_given(v, values, "--coco-ids")) {
+        return complain(EXIT_USAGE, v->name, "--coco-ids goes with --to; --names and --bf16 go without it");
     }
     if (dd_context_create(&context, "device=ref") != DD_OK ||
         dd_context_set_log(context, tell_line, NULL, DD_LOG_WARNING) != DD_OK ||

@@ -25,6 +25,13 @@ const verb verbs[] = {
      "behind commas, or a folder. With --kd off the same run goes without the teacher. Out of memory: --batch 1\n"
      "--accumulate 2, smaller --sizes.",
      train_options, run_train, NULL, 0, 0},
+    {"recipes", "the published runs that train knows",
+     "Lists the recipes, or writes one: the options of a row of the published tables, what is published of it and what is not\n"
+     "known. 'train' starts it; options that are given beside it win. With --scale tiny it runs on generated scenes:\n"
+     "  detrdistill recipes table3-deformable\n"
+     "  detrdistill train --recipe table3-deformable --data coco/ --teacher r101/ --backbone resnet50.pth --out run1\n"
+     "  detrdistill train --recipe table3-deformable --scale tiny --steps 2 --out try",
+     recipes_options, run_recipes, "[NAME|FILE]", 0, 1},
     {"resume", "goes on with a run",
      "Goes on from the newest whole checkpoint; what follows is bit for bit what would have followed. Options change the "
      "rest:\n"
@@ -45,8 +52,12 @@ const verb verbs[] = {
      predict_options, run_predict, "MODEL", 1, 1},
     {"info", "layers, parameters and operations of a model",
      "Counts what a model needs. MODEL is a folder, a run, or a name that 'train --student' takes:\n"
-     "  detrdistill info deformable_detr:r101 --size 800x1280",
-     info_options, run_info, "MODEL", 1, 1},
+     "  detrdistill info deformable_detr:r101 --size 800x1280\n"
+     "With --table3 the pairs of the paper's cost table: parameters that are trained, multiply-adds (a convolution, a linear\n"
+     "layer, norms and ReLU as modules, as mmcv counts them) and those of distillation, term by term: the prior group takes\n"
+     "what a model with twice the queries takes more; similarity is one product of the features with each stage's summed\n"
+     "queries, for the map is linear in them; the feature loss reads both maps once; logits compare all pairs of queries.",
+     info_options, run_info, "[MODEL]", 0, 1},
     {"doctor", "will distillation help here?",
      "Looks at the data, the teacher's AP on it, how their classes fit, the memory of a step, and what share each term of\n"
      "distillation has in a student's gradient; then says what stands against a run:\n"
@@ -57,11 +68,14 @@ const verb verbs[] = {
      "measured here, scaled:\n"
      "  detrdistill plan --student deformable_detr:r50 --teacher deformable_detr:r101 --size 800x1333 --batch 1",
      plan_options, run_plan, NULL, 0, 0},
-    {"convert", "a checkpoint of another program as a Hugging Face folder",
+    {"convert", "checkpoints of other programs, read and written",
      "Reads .pth (as data: nothing in it is run) or .safetensors of the official programs or mmdetection 2 and 3, and writes\n"
      "config.json and model.safetensors, which transformers and every verb here load:\n"
-     "  detrdistill convert r50_deformable_detr-checkpoint.pth teacher --coco 1",
-     convert_options, run_convert, "CHECKPOINT FOLDER", 2, 2},
+     "  detrdistill convert r50_deformable_detr-checkpoint.pth teacher --coco 1\n"
+     "With --to, the other way: a folder or a run becomes a .safetensors file with that program's names (for torch.save:\n"
+     "torch.save({'state_dict': safetensors.torch.load_file(FILE)}, ..); the official programs' key is 'model'):\n"
+     "  detrdistill convert run1 student.safetensors --to mmdet3",
+     convert_options, run_convert, "CHECKPOINT OUT", 2, 2},
     {"plot", "curves of runs as SVG",
      "Draws losses, learning rate and AP of a run, or one column of several runs:\n"
      "  detrdistill plot run1 > curves.svg\n"

@@ -285,7 +285,7 @@ static int examine(visit *d)
         return code;
     }
     if (d->map.labels == classes &&
-        (make_model(d->context, value_of(d->v, d->values, "--student"), classes, &d->student) != DD_OK ||
+        (make_model(d->context, value_of(d->v, d->values, "--student"), classes, NULL, &d->student) != DD_OK ||
          plan_memory(d) != DD_OK || (pictures > 0 && measure_shares(d, pictures) != DD_OK))) {
         return complain_of_library(d->v->name);
     }
@@ -310,8 +310,8 @@ int run_doctor(const verb *v, const char *const *values)
         return complain(EXIT_USAGE, v->name, "%s is missing; see detrdistill doctor --help", data ? "--teacher" : "--data");
     }
     if (open_context(v, values, &d.context) != DD_OK ||
-        open_split(data, value_of(v, values, "--split"), learn, &d.train) != DD_OK ||
-        open_split(data, value_of(v, values, "--val-split"), judge, &d.validation) != DD_OK ||
+        open_split(data, value_of(v, values, "--split"), learn, NULL, &d.train) != DD_OK ||
+        open_split(data, value_of(v, values, "--val-split"), judge, NULL, &d.validation) != DD_OK ||
         open_model(d.context, teacher, "gradients=0", &d.teacher) != DD_OK) {
         code = complain_of_library(v->name);
     } else {

@@ -174,7 +174,7 @@ static int run_with_model(const verb *v, const char *const *values)
     int code = EXIT_DONE;
     if (open_context(v, values, &context) != DD_OK ||
         open_model(context, operand_of(values, 0), "gradients=0", &model) != DD_OK ||
-        open_split(value_of(v, values, "--data"), value_of(v, values, "--split"), splits, &data) != DD_OK ||
+        open_split(value_of(v, values, "--data"), value_of(v, values, "--split"), splits, NULL, &data) != DD_OK ||
         dd_eval_create(&eval) != DD_OK) {
         code = complain_of_library(v->name);
     } else {

@@ -8,6 +8,7 @@
 const option info_options[] = {
     {"--size", "HxW", "800x1280", "picture for which multiply-adds are counted"},
     {"--classes", "N", "80", "of a model that is not in a folder"},
+    {"--table3", NULL, NULL, "instead of MODEL: the published pairs beside what was printed, and what distillation costs here"},
     {"--layers", NULL, NULL, "also every tensor: name, shape, trained or frozen"},
     DEVICE_OPTIONS,
     {"--json", NULL, NULL, "one JSON object instead of tables"},
@@ -132,14 +133,21 @@ int run_info(const verb *v, const char *const *values)
     summary s = {0};
     int classes, code = EXIT_DONE;
     char rest;
+    const bool table3 = is_given(v, values, "--table3");
+    if (table3 == (operand_of(values, 0) != NULL)) {
+        return complain(EXIT_USAGE, v->name, "MODEL is missing, or --table3; see detrdistill info --help");
+    }
     if (sscanf(value_of(v, values, "--size"), "%dx%d%c", &s.height, &s.width, &rest) != 2) {
         return complain(EXIT_USAGE, v->name, "--size must be HEIGHTxWIDTH, e.g. 800x1280");
     }
     if (sscanf(value_of(v, values, "--classes"), "%d%c", &classes, &rest) != 1) {
         return complain(EXIT_USAGE, v->name, "--classes must be a number");
     }
-    if (open_context(v, values, &context) != DD_OK || make_model(context, operand_of(values, 0), classes, &model) != DD_OK ||
-        measure(model, &s) != DD_OK) {
+    if (table3) {
+        code = open_context(v, values, &context) == DD_OK ? print_table3(v, context, is_given(v, values, "--json"))
+                                                          : complain_of_library(v->name);
+    } else if (open_context(v, values, &context) != DD_OK ||
+               make_model(context, operand_of(values, 0), classes, NULL, &model) != DD_OK || measure(model, &s) != DD_OK) {
         code = complain_of_library(v->name);
     } else {
         const bool layers = is_given(v, values, "--layers");

@@ -104,7 +104,7 @@ static void print_plan(const verb *v, const char *const *values, const plan *p)
 static dd_status plan_one(dd_context *context, const char *name, const plan *p, int32_t gradients, part *out)
 {
     dd_model *model = NULL;
-    dd_status status = make_model(context, name, p->classes, &model);
+    dd_status status = make_model(context, name, p->classes, NULL, &model);
     status = status ? status : dd_model_set_mode(model, 0, gradients);
     status = status ? status : plan_model(model, p, gradients, out);
     dd_model_free(model);

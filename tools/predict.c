@@ -237,7 +237,7 @@ int run_predict(const verb *v, const char *const *values)
     p.by_name = is_voc(path);
     if (open_context(v, values, &context) != DD_OK ||
         open_model(context, operand_of(values, 0), "gradients=0", &p.model) != DD_OK ||
-        open_split(path, value_of(v, values, "--split"), splits, &p.data) != DD_OK) {
+        open_split(path, value_of(v, values, "--split"), splits, NULL, &p.data) != DD_OK) {
         code = complain_of_library(v->name);
     } else {
         code = predict_into(&p, values);

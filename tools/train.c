@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * detrdistill train and resume: a run with progress on a terminal, plain lines elsewhere, and Ctrl-C that saves and stops. */
 #include "common.h"
+#include "recipe.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,12 +10,16 @@
 #include <sys/stat.h>
 
 option train_options[MOST_OPTIONS + 1] = {
+    {"--recipe", "NAME|FILE", NULL, "a published run, whose options count where none are given here; list: which there are"},
+    {"--scale", "full|tiny", NULL, "tiny: a recipe with a few channels and a new teacher, on generated scenes: does it run?"},
     {"--data", "DIR", NULL, "a COCO or Pascal VOC folder, or \"scenes\""},
     {"--student", "NAME", NULL, "deformable_detr:r50, or a folder with a model"},
-    {"--teacher", "DIR", NULL, "a folder with a model or a run; without it the student learns alone"},
+    {"--backbone", "FILE", NULL, "pretrained ResNet that a new student begins with"},
+    {"--teacher", "DIR|FILE", NULL, "a folder with a model or a run, or a checkpoint; without it the student learns alone"},
     {"--out", "DIR", NULL, "the run's folder; made if it is missing"},
     {"--kd", "WORDS", NULL, "options of distillation, e.g. \"profile=paper weight.logits=2\"; off: the same run without it"},
     {"--split", "NAME", NULL, "pictures to learn from (train)"},
+    {"--empty", "keep|drop", NULL, "pictures without an object: learn from them, too (keep)"},
     {"--val-split", "NAME", NULL, "pictures to evaluate on (val, else test)"},
     {"--json", NULL, NULL, "the result as one JSON object"},
     DEVICE_OPTIONS,
@@ -32,6 +37,7 @@ typedef struct run {
     dd_model *student, *teacher;
     dd_dataset *train, *validation;
     dd_trainer *trainer;
+    recipe *recipe;   /* NULL: none */
     double last_line; /* when the last plain line was written */
 } run;
 
@@ -188,52 +194,129 @@ static dd_status open_data(run *r, const char *const *values)
     static const char *const learn[] = {"train", NULL}, *const judge[] = {"val", "test", NULL};
     const char *path = value_of(r->v, values, "--data"), *asked = value_of(r->v, values, "--val-split");
     int32_t splits = 0;
-    dd_status status = open_split(path, value_of(r->v, values, "--split"), learn, &r->train);
+    char more[32] = "";
+    if (is_given(r->v, values, "--empty")) {
+        snprintf(more, sizeof more, "empty=%.16s", value_of(r->v, values, "--empty"));
+    }
+    dd_status status = open_split(path, value_of(r->v, values, "--split"), learn, more, &r->train);
     status = status ? status : dd_dataset_split_count(r->train, &splits);
     if (status == DD_OK && splits <= 1 && !asked) {
         fprintf(stderr, "note: the data set has one split; AP is of the pictures that the student learns from\n");
     }
-    return status ? status : open_split(path, asked, judge, &r->validation);
+    return status ? status : open_split(path, asked, judge, NULL, &r->validation);
+}
+
+/* Of a tiny run: an untrained one of the recipe's teacher's kind, in the run's folder, so that the run can be taken up. */
+static dd_status make_teacher(run *r, const char *folder, int32_t classes)
+{
+    char path[4096];
+    dd_model *made = NULL;
+    if (snprintf(path, sizeof path, "%s/teacher", folder) >= (int)sizeof path) {
+        return DD_OK; /* the trainer says that the folder's name is too long */
+    }
+    mkdir(folder, 0777);
+    mkdir(path, 0777); /* saving says what went wrong */
+    dd_status status = make_model(r->context, r->recipe->note[NOTE_TEACHER], classes, "gradients=0", &made);
+    status = status ? status : dd_model_save(made, path);
+    dd_model_free(made);
+    return status ? status : open_model(r->context, path, "gradients=0", &r->teacher);
 }
 
 static dd_status open_models(run *r, const char *const *values)
 {
     const char *name = value_of(r->v, values, "--student"), *teacher = value_of(r->v, values, "--teacher"),
-               *kd = value_of(r->v, values, "--kd");
+               *kd = value_of(r->v, values, "--kd"), *backbone = value_of(r->v, values, "--backbone");
+    char more[MOST_WORDS] = "";
     int32_t classes = 0;
+    if (backbone) {
+        add_words(more, "backbone-weights=%s", backbone);
+    }
     dd_status status = dd_dataset_class_count(r->train, &classes);
-    status = status ? status : make_model(r->context, name, classes, &r->student);
+    status = status ? status : make_model(r->context, name, classes, more, &r->student);
     if (status == DD_OK && !is_model_folder(name)) {
         status = name_classes(r->student, r->train, classes);
     }
-    if (status == DD_OK && teacher && !(kd && strcmp(kd, "off") == 0)) {
-        status = open_model(r->context, teacher, "gradients=0", &r->teacher);
+    if (status != DD_OK || (kd && strcmp(kd, "off") == 0)) {
+        return status;
     }
-    return status;
+    if (!teacher && r->recipe && r->recipe->tiny && r->recipe->note[NOTE_TEACHER]) {
+        return make_teacher(r, value_of(r->v, values, "--out"), classes);
+    }
+    return teacher ? open_model(r->context, teacher, "gradients=0", &r->teacher) : DD_OK;
 }
 
-int run_train(const verb *v, const char *const *values)
+/* What a recipe needs, and what is published of students that had it. */
+static int check_recipe(const run *r, const char *const *values)
+{
+    const char *kd = value_of(r->v, values, "--kd"), *const *note = r->recipe->note;
+    if (note[NOTE_TEACHER] && !r->recipe->tiny && !is_given(r->v, values, "--teacher") && !(kd && strcmp(kd, "off") == 0)) {
+        return complain(EXIT_USAGE, r->v->name,
+                        "the recipe needs a trained teacher, %s: --teacher with a folder, a run or a checkpoint; 'detrdistill "
+                        "train --recipe %s' trains one, 'detrdistill convert' takes a published one; --kd off goes without",
+                        note[NOTE_TEACHER], note[NOTE_TEACHER_RECIPE] ? note[NOTE_TEACHER_RECIPE] : "of its own");
+    }
+    if (!r->recipe->tiny && !is_given(r->v, values, "--backbone") && !is_model_folder(value_of(r->v, values, "--student"))) {
+        fprintf(stderr, "note: published students begin with a backbone that was trained on ImageNet: --backbone FILE\n");
+    }
+    return EXIT_DONE;
+}
+
+/* Reads --recipe and fills in what was not given. `given`: the user's options. */
+static int follow_recipe(run *r, const char *const *given, const char **values)
+{
+    static const char tiny_data[] = "scenes:train=8,val=2,size=64";
+    const char *scale = value_of(r->v, given, "--scale"), *data = value_of(r->v, given, "--data");
+    const bool tiny = scale && strcmp(scale, "tiny") == 0;
+    static recipe held;
+    if (scale && !tiny && strcmp(scale, "full") != 0) {
+        return complain(EXIT_USAGE, r->v->name, "--scale is full or tiny");
+    }
+    r->recipe = &held;
+    int code = read_recipe(r->v, value_of(r->v, given, "--recipe"), r->recipe);
+    code = code == EXIT_DONE && tiny ? shrink_recipe(r->v, r->recipe) : code;
+    if (code != EXIT_DONE) {
+        return code;
+    }
+    data = tiny && !data ? tiny_data : data;
+    set_value(r->v, values, "--data", data);
+    use_recipe(r->v, r->recipe, values, data);
+    return check_recipe(r, values);
+}
+
+static int run_with(run *r, const char *const *values)
 {
     static const char *const needed[] = {"--data", "--student", "--out"};
-    const char *folder = value_of(v, values, "--out"), *kd = value_of(v, values, "--kd");
+    const char *folder = value_of(r->v, values, "--out"), *kd = value_of(r->v, values, "--kd");
     char words[MOST_WORDS] = "";
-    run r = {.v = v, .last_line = -1e9};
     for (int i = 0; i < 3; i++) {
-        if (!is_given(v, values, needed[i])) {
-            return complain(EXIT_USAGE, v->name, "%s is missing; see detrdistill train --help", needed[i]);
+        if (!is_given(r->v, values, needed[i])) {
+            return complain(EXIT_USAGE, r->v->name, "%s is missing; see detrdistill train --help", needed[i]);
         }
     }
-    if (!put_words(v, values, OF_TRAINER, words)) {
-        return complain(EXIT_USAGE, v->name, "the options are too long");
+    if (!put_words(r->v, values, OF_TRAINER, words)) {
+        return complain(EXIT_USAGE, r->v->name, "the options are too long");
     }
-    int code = EXIT_DONE;
-    if (open_context(v, values, &r.context) != DD_OK || open_data(&r, values) != DD_OK || open_models(&r, values) != DD_OK ||
-        dd_trainer_create(&r.trainer, r.student, r.teacher, r.train, r.validation, folder, words,
+    if (open_context(r->v, values, &r->context) != DD_OK || open_data(r, values) != DD_OK || open_models(r, values) != DD_OK ||
+        dd_trainer_create(&r->trainer, r->student, r->teacher, r->train, r->validation, folder, words,
                           kd && strcmp(kd, "off") != 0 ? kd : NULL) != DD_OK) {
-        code = complain_of_library(v->name);
-    } else {
-        code = run_it(&r, values, folder);
+        return complain_of_library(r->v->name);
     }
+    return run_it(r, values, folder);
+}
+
+int run_train(const verb *v, const char *const *given)
+{
+    const char *values[MOST_OPTIONS + MOST_OPERANDS + 1], *name = value_of(v, given, "--recipe");
+    run r = {.v = v, .last_line = -1e9};
+    memcpy(values, given, sizeof values);
+    if (name && strcmp(name, "list") == 0) {
+        return list_recipes(v, is_given(v, given, "--json"));
+    }
+    if (!name && is_given(v, given, "--scale")) {
+        return complain(EXIT_USAGE, v->name, "--scale goes with --recipe");
+    }
+    int code = name ? follow_recipe(&r, given, values) : EXIT_DONE;
+    code = code ? code : run_with(&r, values);
     close_run(&r);
     return code;
 }

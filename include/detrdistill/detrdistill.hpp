@@ -693,6 +693,12 @@ class model {
         check(dd_model_save(get(), folder.c_str()));
     }
 
+    /* A checkpoint of another program: "names=official". */
+    void export_to(const std::string &path, const std::string &options) const
+    {
+        check(dd_model_export(get(), path.c_str(), options.c_str()));
+    }
+
     std::vector<std::string> classes() const
     {
         std::int32_t count = 0;

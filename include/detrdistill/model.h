@@ -53,6 +53,15 @@ DD_API void dd_model_free(dd_model *model);
  * families (it has no DINO). The folder must exist. Errors: ARGUMENT, IO, NOMEM. */
 DD_API dd_status dd_model_save(dd_model *model, const char *folder);
 
+/* Writes the model as a checkpoint of another program: one .safetensors file, whole or not at all, with that program's names,
+ * queries, keys and values joined, heads repeated as it has them; dd_model_load reads it. Options (dd_options_help("export")):
+ *   names=official|mmdet2|mmdet3|..   whose; the error says which there are for the family
+ *   coco-ids=0|1   1: of 80 classes make 91, one for each id of COCO; those that it does not use get weights of 0 and biases of
+ *   -10000
+ * Errors: ARGUMENT, OPTION, UNSUPPORTED (a tensor that has no place there: a neck's biases in mmdetection's; heads that differ
+ * where that program has one), IO, NOMEM. */
+DD_API dd_status dd_model_export(dd_model *model, const char *path, const char *options);
+
 /* Whether dropout draws (and DINO has denoising queries in steps of a distiller), and whether forward passes can go backward,
  * from the next forward pass on. Both are 0 or 1. Errors: ARGUMENT, NOMEM (memory for gradients that the model had none of). */
 DD_API dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients);

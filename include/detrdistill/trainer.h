@@ -61,7 +61,7 @@ typedef int32_t (*dd_train_fn)(void *user, int32_t event, const char *const *nam
  *   0: off)
  *   nonfinite=error|skip (a step with NaN or infinity in a loss or gradient never changes a weight; skip: it is counted and
  *   passed over, 100 in a row are an error)
- *   eval-every=1 (epochs; 0: never)  eval-batch=0 (0: as batch)  eval-limit=0 (pictures; 0: all)
+ *   eval-every=1 (epochs; 0: never)  eval-batch=0 (0: as batch)  eval-limit=0 (pictures; 0: all)  eval-detections=100
  *   patience=0 (evaluations without a better AP that end the run; 0: never)
  *   save-every=0 (steps between checkpoints besides those at the end of an epoch)  log-every=10 (steps)
  *   seed=-1 (-1: the context's)  resume=0|1 (1: goes on from the folder's checkpoint where there is one)

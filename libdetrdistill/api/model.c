@@ -85,6 +85,13 @@ dd_status dd_model_save(dd_model *model, const char *folder)
     return leave(model, status == DD_OK ? ddi_model_save(model, folder) : status);
 }
 
+dd_status dd_model_export(dd_model *model, const char *path, const char *options)
+{
+    DDI_TRY(enter(model, "dd_model_export"));
+    const dd_status status = no_null(path, "dd_model_export", "path");
+    return leave(model, status == DD_OK ? ddi_model_export(model, path, options) : status);
+}
+
 /* ---- Modes and classes */
 
 dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients)

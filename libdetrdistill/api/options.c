@@ -11,11 +11,11 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { HELP_BYTES = 8192, TABLES = 9 };
+enum { HELP_BYTES = 8192, TABLES = 10 };
 
-static const ddi_option_table *const tables[TABLES] = {&ddi_context_options, &ddi_matcher_options,      &ddi_distiller_options,
-                                                       &ddi_model_options,   &ddi_architecture_options, &ddi_dataset_options,
-                                                       &ddi_loader_options,  &ddi_trainer_options,      &ddi_plot_options};
+static const ddi_option_table *const tables[TABLES] = {
+    &ddi_context_options,      &ddi_matcher_options, &ddi_distiller_options, &ddi_model_options,   &ddi_export_options,
+    &ddi_architecture_options, &ddi_dataset_options, &ddi_loader_options,    &ddi_trainer_options, &ddi_plot_options};
 static char texts[TABLES][HELP_BYTES];
 
 static void write_texts(void)
@@ -36,8 +36,8 @@ dd_status dd_options_help(const char *object, const char **text)
             *text = texts[i];
             return DD_OK;
         }
-    return ddi_fail(
-        DD_ERR_NOT_FOUND, object,
-        "'%.40s' has no options; context, matcher, distiller, model, architecture, dataset, loader, trainer and plot have",
-        object);
+    return ddi_fail(DD_ERR_NOT_FOUND, object,
+                    "'%.40s' has no options; context, matcher, distiller, model, export, architecture, dataset, loader, "
+                    "trainer and plot have",
+                    object);
 }

@@ -73,9 +73,13 @@ static const ddi_key_rule conditional_mmdet3[] = {
 /* The names are ours already. */
 static const ddi_key_rule same[] = {DDI_NEVER_WANTED, {"backbone.fc.*", NULL}, {"*", "*"}};
 
+/* The decoder has the box head, too. */
+static const ddi_key_rule official_copies[] = {{"bbox_embed.*", "transformer.decoder.bbox_embed.*"}};
+
 static const ddi_keymap maps[] = {
     DDI_KEYMAP("conditional_detr", "huggingface", "model.decoder.layers.#.ca_qcontent_proj.weight", same),
-    DDI_KEYMAP("conditional_detr", "official", "transformer.decoder.layers.#.ca_qcontent_proj.weight", conditional_official),
+    DDI_KEYMAP_TWICE("conditional_detr", "official", "transformer.decoder.layers.#.ca_qcontent_proj.weight",
+                     conditional_official, official_copies, false),
     DDI_KEYMAP("conditional_detr", "mmdet3", "decoder.layers.#.cross_attn.qcontent_proj.weight", conditional_mmdet3),
 };
 

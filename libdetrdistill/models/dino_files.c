@@ -132,10 +132,15 @@ static const ddi_key_rule dino_detrex[] = {
 /* The names are ours already. */
 static const ddi_key_rule same[] = {DDI_NEVER_WANTED, {"*", "*"}};
 
+/* The decoder has the heads, too. */
+static const ddi_key_rule copies[] = {{"class_embed.*", "transformer.decoder.class_embed.*"},
+                                      {"bbox_embed.*", "transformer.decoder.bbox_embed.*"}};
+
 static const ddi_keymap maps[] = {
     DDI_KEYMAP("dino", "detrdistill", "model.query_content_embeddings.weight", same),
-    DDI_KEYMAP("dino", "detrex", "transformer.decoder.layers.#.attentions.0.attn.in_proj_weight", dino_detrex),
-    DDI_KEYMAP("dino", "official", "transformer.tgt_embed.weight", dino_official),
+    DDI_KEYMAP_TWICE("dino", "detrex", "transformer.decoder.layers.#.attentions.0.attn.in_proj_weight", dino_detrex, copies,
+                     false),
+    DDI_KEYMAP_TWICE("dino", "official", "transformer.tgt_embed.weight", dino_official, copies, true),
     DDI_KEYMAP("dino", "mmdet3", "dn_query_generator.label_embedding.weight", dino_mmdet3),
 };
 

@@ -61,7 +61,7 @@ static bool begins(const char *name, const char *with)
 }
 
 /* What timm and torchvision call a tensor of transformers' ResNet (names below the prefix). */
-static bool other_backbone_name(const char *name, char *other, size_t size)
+bool ddi_backbone_other_name(const char *name, char *other, size_t size)
 {
     int stage, layer, conv, used = 0;
     char kind[16] = "";
@@ -96,7 +96,7 @@ static int32_t find_tensor(const dd_model *m, const dd_tensorfile *file, const c
         return ddi_name_index_find(&file->tensor_index, other);
     }
     const size_t prefix = strlen(ddi_backbone_prefix);
-    if (begins(name, ddi_backbone_prefix) && other_backbone_name(name + prefix, other + prefix, sizeof other - prefix)) {
+    if (begins(name, ddi_backbone_prefix) && ddi_backbone_other_name(name + prefix, other + prefix, sizeof other - prefix)) {
         memcpy(other, ddi_backbone_prefix, prefix);
         return ddi_name_index_find(&file->tensor_index, other);
     }

@@ -536,41 +536,95 @@ dd_status ddi_keymap_rename(dd_tensorfile *file, const ddi_keymap *map, const dd
 
 /* ---- Classes */
 
+enum { CLASSES = 80, IDS = 91 };
+static const unsigned char unused_ids[] = {0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83};
+
+static bool is_used(int32_t id)
+{
+    return id < IDS && !memchr(unused_ids, id, sizeof unused_ids);
+}
+
+/* How many rows a tensor has in files where ids are labels: a class head as many as there are, DINO's label table one more; 0:
+ * it has none of classes. */
+static int32_t rows_of_ids(const char *name)
+{
+    static const char *const heads[] = {"class_embed.*", "model.decoder.class_embed.*", "class_labels_classifier.*",
+                                        "bbox_head.cls_branches.*", "model.enc_out_class_embed.*"};
+    holes h;
+    for (size_t k = 0; k < sizeof heads / sizeof heads[0]; k++) {
+        if (fits(heads[k], name, &h)) {
+            return IDS;
+        }
+    }
+    return strcmp(name, "model.label_embeddings.weight") == 0 ? IDS + 1 : 0;
+}
+
+static void take_rows(ddi_file_tensor *t, void *data, int64_t rows)
+{
+    ddi_free(NULL, t->own_data);
+    t->own_data = t->view.data = data;
+    t->view.shape[0] = rows;
+}
+
 static dd_status keep_rows(ddi_file_tensor *t)
 {
-    enum { CLASSES = 80, IDS = 91 };
-    static const unsigned char unused[] = {0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83};
     const size_t row = (size_t)(t->view.stride[0] * dd_dtype_size(t->view.dtype));
     char *kept = ddi_alloc(NULL, CLASSES * row), *to = kept;
     if (!kept) {
         return ddi_fail_nomem(CLASSES * row, t->name);
     }
     for (int32_t id = 0; id < IDS; id++) {
-        if (!memchr(unused, id, sizeof unused)) {
+        if (is_used(id)) {
             memcpy(to, (const char *)t->view.data + (size_t)id * row, row);
             to += row;
         }
     }
-    ddi_free(NULL, t->own_data);
-    t->own_data = t->view.data = kept;
-    t->view.shape[0] = CLASSES;
+    take_rows(t, kept, CLASSES);
     return DD_OK;
 }
 
 dd_status ddi_keymap_select_coco(dd_tensorfile *file)
 {
-    static const char *const patterns[] = {"class_embed.*", "model.decoder.class_embed.*", "class_labels_classifier.*",
-                                           "bbox_head.cls_branches.*", "model.enc_out_class_embed.*"};
     for (int32_t i = 0; i < file->tensor_count; i++) {
         ddi_file_tensor *t = &file->tensor[i];
-        bool wanted = false;
-        for (size_t k = 0; k < sizeof patterns / sizeof patterns[0]; k++) {
-            holes h;
-            wanted = wanted || fits(patterns[k], t->name, &h);
-        }
-        const bool table = strcmp(t->name, "model.label_embeddings.weight") == 0 && t->view.shape[0] == 92; /* one unused */
-        if (table || (wanted && t->view.shape[0] == 91)) {
+        const int32_t rows = rows_of_ids(t->name);
+        if (rows && t->view.shape[0] == rows) {
             DDI_TRY(keep_rows(t));
+        }
+    }
+    return DD_OK;
+}
+
+static dd_status spread_rows(ddi_file_tensor *t, int32_t rows)
+{
+    const float never = -1e4f;
+    const double never_at_all = -1e4;
+    const size_t row = (size_t)(t->view.stride[0] * dd_dtype_size(t->view.dtype));
+    char *spread = ddi_alloc_zero(NULL, (size_t)rows, row);
+    const char *from = t->view.data;
+    if (!spread) {
+        return ddi_fail_nomem((uint64_t)rows * row, t->name);
+    }
+    for (int32_t id = 0; id < rows; id++) {
+        char *to = spread + (size_t)id * row;
+        if (is_used(id)) {
+            memcpy(to, from, row);
+            from += row;
+        } else if (t->view.ndim == 1) {
+            memcpy(to, t->view.dtype == DD_F64 ? (const void *)&never_at_all : (const void *)&never, row);
+        }
+    }
+    take_rows(t, spread, rows);
+    return DD_OK;
+}
+
+dd_status ddi_keymap_expand_coco(dd_tensorfile *file)
+{
+    for (int32_t i = 0; i < file->tensor_count; i++) {
+        ddi_file_tensor *t = &file->tensor[i];
+        const int32_t rows = rows_of_ids(t->name);
+        if (rows && t->view.shape[0] == CLASSES) {
+            DDI_TRY(spread_rows(t, rows));
         }
     }
     return DD_OK;

@@ -19,6 +19,10 @@ typedef struct ddi_keymap {
     const char *mark;                /* a file with a name of this pattern is of this kind */
     const ddi_key_rule *rule;
     int32_t rules;
+    /* For writing: names that are there twice, and the second one. */
+    const ddi_key_rule *copy;
+    int32_t copies;
+    bool one_head; /* their layers have one head, of which each has a copy in the file */
 } ddi_keymap;
 
 /* Rules of the user, which come before those of a map. */
@@ -65,6 +69,10 @@ dd_status ddi_keymap_rename(dd_tensorfile *file, const ddi_keymap *map, const dd
  * label tables. Errors: NOMEM. */
 dd_status ddi_keymap_select_coco(dd_tensorfile *file);
 
+/* The other way, of such tensors (by our names) with 80 rows: the other ids have weights of 0 and biases that are far below all
+ * others. Errors: NOMEM. */
+dd_status ddi_keymap_expand_coco(dd_tensorfile *file);
+
 /* ---- For the tables of maps */
 
 /* What every program's files may have, and no model wants. */
@@ -80,7 +88,12 @@ dd_status ddi_keymap_select_coco(dd_tensorfile *file);
 #define DDI_COUNT(table) (int32_t)(sizeof(table) / sizeof((table)[0]))
 #define DDI_KEYMAP(family, convention, mark, table)                                                                            \
     {                                                                                                                          \
-        family, convention, mark, table, DDI_COUNT(table)                                                                      \
+        family, convention, mark, table, DDI_COUNT(table), NULL, 0, false                                                      \
+    }
+/* With copies for writing. */
+#define DDI_KEYMAP_TWICE(family, convention, mark, table, copy, one_head)                                                      \
+    {                                                                                                                          \
+        family, convention, mark, table, DDI_COUNT(table), copy, DDI_COUNT(copy), one_head                                     \
     }
 
 #endif

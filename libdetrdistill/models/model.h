@@ -18,7 +18,7 @@ typedef struct ddi_model_settings {
     char map[DDI_OPTION_TEXT], side[DDI_OPTION_TEXT];
 } ddi_model_settings;
 
-extern const ddi_option_table ddi_model_options, ddi_architecture_options;
+extern const ddi_option_table ddi_model_options, ddi_architecture_options, ddi_export_options;
 
 struct dd_model {
     dd_context *context;
@@ -72,6 +72,8 @@ dd_status ddi_huggingface_load(dd_model *model, const dd_tensorfile *file, const
 bool ddi_param_fits(const ddi_param *param, const dd_tensor *view);
 dd_status ddi_model_copy_in(dd_model *model, const ddi_param *param, const dd_tensor *view);
 extern const char ddi_backbone_prefix[];
+/* What timm and torchvision call a tensor of transformers' ResNet (names below the prefix). */
+bool ddi_backbone_other_name(const char *name, char *other, size_t size);
 dd_status ddi_huggingface_save(const dd_model *model, dd_tensorfile *file);
 
 /* Class names of the model's config.json, and that file's text. */
@@ -81,6 +83,7 @@ dd_status ddi_huggingface_write(const dd_model *model, ddi_text *text);
 dd_status ddi_model_load(dd_model **model, dd_context *context, const char *folder, const char *options);
 dd_status ddi_model_create(dd_model **model, dd_context *context, const char *options);
 dd_status ddi_model_save(const dd_model *model, const char *folder);
+dd_status ddi_model_export(const dd_model *model, const char *path, const char *options);
 dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
 dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);

@@ -35,7 +35,7 @@ static dd_status add_batch(dd_trainer *t, dd_eval *eval, const ddi_batch *b)
     for (int32_t i = 0; i < b->images; i++) {
         ddi_found found;
         DDI_TRY(add_objects(eval, t->validation, b->indices[i]));
-        DDI_TRY(ddi_model_detections(t->student, i, b->originals[i], DDI_COCO_DETECTIONS, 0, &found));
+        DDI_TRY(ddi_model_detections(t->student, i, b->originals[i], t->settings.eval_detections, 0, &found));
         DDI_TRY(ddi_eval_add_detections(eval, b->ids[i], found.count, found.boxes, found.labels, found.scores));
     }
     return DD_OK;

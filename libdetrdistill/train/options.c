@@ -31,6 +31,7 @@ static const ddi_option options[] = {
     {"eval-every", DDI_INT, AT(eval_every), 0, 1e6, "1", NULL, "epochs between evaluations; 0: none"},
     {"eval-batch", DDI_INT, AT(eval_batch), 0, DDI_MAX_IMAGES, "0", NULL, "pictures of a batch there; 0: as batch"},
     {"eval-limit", DDI_INT, AT(eval_limit), 0, DDI_MAX_DATASET_IMAGES, "0", NULL, "only the first N pictures; 0: all"},
+    {"eval-detections", DDI_INT, AT(eval_detections), 1, 65536, "100", NULL, "most detections of a picture there"},
     {"patience", DDI_INT, AT(patience), 0, 1e6, "0", NULL, "evaluations without a better AP that end the run; 0: never"},
     {"save-every", DDI_INT, AT(save_every), 0, 1e12, "0", NULL, "steps between checkpoints within an epoch; 0: none"},
     {"log-every", DDI_INT, AT(log_every), 1, 1e12, "10", NULL, "steps between lines of the logs"},

@@ -16,7 +16,8 @@
 enum { DDI_TRAIN_PATH = 4096, DDI_METRICS = 12, DDI_TRAIN_MODULES = 7, DDI_MOST_SKIPPED = 100 };
 
 typedef struct ddi_trainer_settings {
-    int64_t epochs, steps, batch, accumulate, warmup, eval_every, eval_batch, eval_limit, patience, save_every, log_every, seed;
+    int64_t epochs, steps, batch, accumulate, warmup, eval_every, eval_batch, eval_limit, eval_detections, patience, save_every,
+        log_every, seed;
     int64_t limit, max_size, crop_min, crop_max, crop_max_size, multiple, threads, prefetch;
     double lr, lr_backbone, lr_sampling, warmup_from, drop_factor, decay, beta1, beta2, eps, clip, average, flip, crop;
     int32_t bf16, small_decay, skip, resume, drop_last, shuffle, damaged;

@@ -265,6 +265,15 @@ test("a bound array lives as long as its binding", function()
     equal(kd:step(), first)
 end)
 
+test("a model in other names", function()
+    local name = os.tmpname()
+    local model = dd.model { backbone = "resnet-18", stem = 8, depths = "1,1,1,1", widths = "8,8,8,8", width = 32, heads = 4, ffn = 32, queries = 3,
+                             classes = 80 }
+    model:export(name, "official", { coco_ids = true })
+    equal(dd.load(name)["class_embed.5.weight"]:shape()[1], 91)
+    os.remove(name)
+end)
+
 test("files round trip", function()
     local name = os.tmpname()
     dd.save(name, { a = dd.tensor(ffi.new("double[6]", { 1, 2, 3, 4, 5, 6 }), { 3, 2 }, "f64", { 1, 3 }) })

@@ -229,6 +229,15 @@ class Views(unittest.TestCase):
             with self.assertRaises(KeyError):
                 dd.metadata(path, "nothing")
 
+    def test_model_in_other_names(self):
+        model = dd.Model(backbone="resnet-18", stem=8, depths="1,1,1,1", widths="8,8,8,8", width=32, heads=4, ffn=32, queries=3, classes=80)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "official.safetensors"
+            model.export(path, "official", coco_ids=True)
+            self.assertEqual(dd.load(path)["class_embed.5.weight"].shape, (91, 32))
+            with self.assertRaisesRegex(ValueError, "official, mmdet2"):
+                model.export(path, "nobody")
+
     def test_unused_dlpack_capsule_ends_its_export(self):
         tensor = dd.load(DATA)["gt.boxes"]
         before = sys.getrefcount(tensor._owner)

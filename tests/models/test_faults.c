@@ -123,6 +123,13 @@ static dd_status pass(void *user)
     return status;
 }
 
+static dd_status export(void *user)
+{
+    char file[512];
+    snprintf(file, sizeof file, "%s/official.safetensors", folder);
+    return dd_model_export(user, file, "names=official coco-ids=1");
+}
+
 static dd_status save(void *user)
 {
     return dd_model_save(user, folder);
@@ -200,6 +207,7 @@ static void saving(void **state)
     good(dd_model_set_class(model, 1, "cat"));
     for (int k = 0; k < 2; k++) {
         sweep(save, model, DD_ERR_NOMEM);
+        sweep(export, model, DD_ERR_NOMEM);
         good(dd_model_load(&again, context, folder, NULL));
         dd_model_free(again);
     }
@@ -227,6 +235,8 @@ static int tear_down(void **state)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/official.safetensors", folder);
     unlink(path);
     snprintf(path, sizeof path, "%s/config.json", folder);
     unlink(path);

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 PROGRAM = os.environ['DETRDISTILL']
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = pathlib.Path(os.environ.get('DETRDISTILL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
-VERBS = ['train', 'resume', 'eval', 'predict', 'info', 'doctor', 'plan', 'convert', 'plot', 'verify', 'completion', 'manual', 'version']
+VERBS = ['train', 'recipes', 'resume', 'eval', 'predict', 'info', 'doctor', 'plan', 'convert', 'plot', 'verify', 'completion', 'manual', 'version']
 
 
 def run(*words, status=0):
@@ -373,6 +373,31 @@ class Model(unittest.TestCase):
         self.assertIn('HEIGHTxWIDTH', run('info', self.made, '--size', '64', status=2).stderr)
         self.assertIn('trained', run('info', self.made, '--layers').stdout)
 
+    def test_table3(self):
+        """Parameters are exact, operations those of the printed table where it can be met (detectors 11, 12.3)."""
+        known = {'AdaMixer': ([134565560, 153557688], [102.880, 178.953]), 'Deformable DETR': ([39843414, 58783318], [195.262, 271.335]),
+                 'Conditional DETR': ([43193174, 62133078], [95.322, 171.395])}
+        rows = json.loads(run('info', '--table3', '--json').stdout)
+        self.assertEqual([row['name'] for row in rows], list(known))
+        self.assertTrue(rows[1]['there'])
+        for row in filter(lambda row: row['there'], rows):
+            parameters, operations = known[row['name']]
+            self.assertEqual(row['parameters'], parameters)
+            for got, expected in zip(row['macs'], operations):
+                self.assertAlmostEqual(got / 1e9, expected, delta=5.1e-4)
+            self.assertEqual(row['distillation'], sum(row['terms'].values()))
+            self.assertAlmostEqual(row['share'], 100 * row['distillation'] / (sum(row['macs']) + row['distillation']), 9)
+            # The printed shares are those of the printed figures.
+            printed = row['published']
+            self.assertAlmostEqual(printed['share'], 100 * printed['distillation'] / (sum(printed['gmacs']) + printed['distillation']), delta=.011)
+        # The prior group by hand: per query and layer sampling offsets and attention weights, output, FFN, ReLU, norms, heads.
+        N, d, K = 300, 256, 80
+        layer = d * 384 + d * d + 2 * d * 1024 + 1024 + 1536 + d * K + 2 * d * d + 1024 + 512
+        self.assertEqual(rows[1]['terms']['prior'], 6 * N * layer + 512 * N)
+        self.assertIn('share', run('info', '--table3').stdout)
+        self.assertIn('or --table3', run('info', status=2).stderr)
+        self.assertIn('or --table3', run('info', '--table3', self.made, status=2).stderr)
+
     def test_plan(self):
         words = ['plan', '--student', self.STUDENT, '--size', '64x64', '--batch', 2, '--json']
         alone = json.loads(run(*words).stdout)
@@ -426,6 +451,18 @@ class Model(unittest.TestCase):
         self.assertIn('cannot open', run('convert', self.folder / 'x.pth', out, status=3).stderr)
         (self.folder / 'bad.pth').write_bytes(b'\x80\x02garbage')
         self.assertIn('bad.pth', run('convert', self.folder / 'bad.pth', out, status=3).stderr)
+
+    def test_convert_to(self):
+        """To another program's names and back: the same bits."""
+        there, again = self.folder / 'there.safetensors', self.folder / 'again.safetensors'
+        for names in ['official', 'huggingface']:
+            told = json.loads(run('convert', self.made / 'student', there, '--to', names, '--json').stdout)
+            self.assertEqual(told['file'], str(there))
+            run('convert', there, again, '--to', names, '--heads', 2)
+            self.assertEqual(there.read_bytes(), again.read_bytes())
+        self.assertIn('official, mmdet2, mmdet3', run('convert', self.made, there, '--to', 'x', status=2).stderr)
+        self.assertIn('neck', run('convert', self.made, there, '--to', 'mmdet3', status=5).stderr)
+        self.assertIn('--coco-ids goes with --to', run('convert', self.made, there, '--coco-ids', status=2).stderr)
 
     def test_plot(self):
         alone, both = run('plot', self.made).stdout, self.folder / 'both.svg'

@@ -34,6 +34,7 @@ static void sweep_model(dd_model *h)
     const char *name;
     dd_tensor view = {.struct_size = sizeof view};
     NO_HANDLE(dd_model_save(h, "/nowhere"));
+    NO_HANDLE(dd_model_export(h, "/nowhere", "names=official"));
     NO_HANDLE(dd_model_set_mode(h, 0, 0));
     NO_HANDLE(dd_model_class_count(h, &n));
     NO_HANDLE(dd_model_class_at(h, 0, &name));
@@ -165,6 +166,7 @@ static void null_to_models(void **state)
     NO_POINTER(dd_model_load(&model, t.context, NULL, NULL));
     assert_null(model);
     NO_POINTER(dd_model_save(h, NULL));
+    NO_POINTER(dd_model_export(h, NULL, "names=official"));
     NO_POINTER(dd_model_class_count(h, NULL));
     NO_POINTER(dd_model_class_at(h, 0, NULL));
     NO_POINTER(dd_model_class_at(h, 99, &name));

@@ -300,6 +300,31 @@ static void test_run_stops_and_goes_on(void **state)
     tiny_close(&t);
 }
 
+/* With one detection of a picture, to allow more of a class brings nothing; with many, more objects are found. */
+static void test_detections_of_an_evaluation(void **state)
+{
+    static const char *const options[] = {
+        "epochs=60 batch=4 lr=2e-3 lr.backbone=1 lr.sampling=1 eval-every=60 eval-detections=1",
+        "epochs=1 lr=0 eval-detections=300"};
+    tiny t;
+    double recall[2];
+    tiny_open(&t, "", "threads=1 seed=1");
+    dd_dataset_free(t.validation);
+    OK(dd_dataset_open(&t.validation, TINY_SCENES, "split=train"));
+    for (int i = 0; i < 2; i++) {
+        int32_t why;
+        OK(tiny_train(&t, NULL, options[i], NULL));
+        OK(dd_trainer_run(t.trainer, 0, &why));
+        recall[i] = tiny_value(&t, "ar100");
+        assert_true(i == 1 || tiny_value(&t, "ar1") == recall[0]);
+        dd_trainer_free(t.trainer);
+        t.trainer = NULL;
+    }
+    assert_true(recall[1] > recall[0]);
+    assert_int_equal(tiny_train(&t, NULL, "eval-detections=0", NULL), DD_ERR_OPTION);
+    tiny_close(&t);
+}
+
 static void test_run_without_gain_ends_early(void **state)
 {
     tiny t;
@@ -536,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_infinite_gradient_is_refused),
         cmocka_unit_test(test_term_that_stays_zero_is_told),
         cmocka_unit_test(test_run_stops_and_goes_on),
+        cmocka_unit_test(test_detections_of_an_evaluation),
         cmocka_unit_test(test_run_without_gain_ends_early),
         cmocka_unit_test(test_run_folder),
         cmocka_unit_test(test_folder_is_one_trainers),

@@ -77,6 +77,7 @@ dd_status dd_model_create(dd_model **model, dd_context *context, const char *opt
 dd_status dd_model_load(dd_model **model, dd_context *context, const char *path, const char *options);
 void dd_model_free(dd_model *model);
 dd_status dd_model_save(dd_model *model, const char *folder);
+dd_status dd_model_export(dd_model *model, const char *path, const char *options);
 dd_status dd_model_set_mode(dd_model *model, int32_t training, int32_t gradients);
 dd_status dd_model_class_count(dd_model *model, int32_t *count);
 dd_status dd_model_class_at(dd_model *model, int32_t label, const char **name);

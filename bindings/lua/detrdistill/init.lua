@@ -396,6 +396,11 @@ function model:save(folder)
     check(lib.dd_model_save(self.handle, folder))
 end
 
+-- A checkpoint of another program: "official", "mmdet2", ..; options_help("export").
+function model:export(path, names, options)
+    check(lib.dd_model_export(self.handle, path, option_words(options, nil, { "names=" .. names })))
+end
+
 local function class_names(self, count_classes, class_at)
     local count, name, names = ffi.new("int32_t[1]"), ffi.new("const char *[1]"), {}
     check(count_classes(self.handle, count))

@@ -232,6 +232,7 @@ FUNCTIONS = [
     ("dd_model_load", dd_status, [P(P(dd_model)), P(dd_context), c_char_p, c_char_p]),
     ("dd_model_free", None, [P(dd_model)]),
     ("dd_model_save", dd_status, [P(dd_model), c_char_p]),
+    ("dd_model_export", dd_status, [P(dd_model), c_char_p, c_char_p]),
     ("dd_model_set_mode", dd_status, [P(dd_model), c_int32, c_int32]),
     ("dd_model_class_count", dd_status, [P(dd_model), P(c_int32)]),
     ("dd_model_class_at", dd_status, [P(dd_model), c_int32, P(c_char_p)]),

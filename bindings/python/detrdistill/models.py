@@ -43,6 +43,10 @@ class Model:
         """config.json and model.safetensors in a folder that exists; transformers loads them."""
         lib.dd_model_save(self._handle, os.fsencode(folder))
 
+    def export(self, path: str | os.PathLike, names: str, **options: Option) -> None:
+        """A .safetensors file with the names of another program: "official", "mmdet2", ..; options_help("export")."""
+        lib.dd_model_export(self._handle, os.fsencode(path), option_words({"names": names, **options}))
+
     @property
     def classes(self) -> list[str]:
         count, name = ctypes.c_int32(), ctypes.c_char_p()
