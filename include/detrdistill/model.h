@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whole detectors: making and loading, forward pass, detections, gradients, saving. Deformable DETR (plain, with box
- * refinement, two-stage), Conditional DETR and DINO (four levels) so far. */
+ * refinement, two-stage), Conditional DETR, AdaMixer, DINO (four levels). */
 #ifndef DETRDISTILL_MODEL_H
 #define DETRDISTILL_MODEL_H
 

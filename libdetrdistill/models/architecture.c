@@ -151,9 +151,6 @@ static dd_status read_words(const char *text, architecture *a)
     ddi_options_init(&ddi_architecture_options, a);
     DDI_TRY(ddi_options_parse(&ddi_architecture_options, text, a, NULL));
     const int32_t family = a->family;
-    if (!ddi_detectors[family]) {
-        return ddi_fail(DD_ERR_UNSUPPORTED, "family", "models of this family are not there yet");
-    }
     ddi_options_init(&ddi_architecture_options, a);
     DDI_TRY(ddi_options_parse(&ddi_architecture_options, ddi_detectors[family]->defaults, a, NULL));
     return ddi_options_parse(&ddi_architecture_options, text, a, NULL);

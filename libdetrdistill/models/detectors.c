@@ -11,7 +11,7 @@ const ddi_detector *const ddi_detectors[DDI_DETECTORS] = {&ddi_deformable_detr, 
 const ddi_detector *ddi_detector_find(const char *type)
 {
     for (int32_t i = 0; type && i < DDI_DETECTORS; i++) {
-        if (ddi_detectors[i] && strcmp(ddi_detectors[i]->type, type) == 0) {
+        if (strcmp(ddi_detectors[i]->type, type) == 0) {
             return ddi_detectors[i];
         }
     }

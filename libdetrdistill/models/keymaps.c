@@ -14,16 +14,14 @@ static const ddi_key_rule resnet_torchvision[] = {
 static const ddi_keymap classifier = DDI_KEYMAP("resnet", "torchvision", "layer1.0.conv1.weight", resnet_torchvision);
 
 /* The last family first: names of Deformable DETR are found in files of DINO, too. */
-static const ddi_detector_files *const families[] = {&ddi_dino_files, &ddi_adamixer_files, &ddi_conditional_detr_files,
-                                                     &ddi_deformable_detr_files};
-
 const ddi_keymap *ddi_keymap_at(int32_t i)
 {
-    for (int32_t k = 0; k < DDI_COUNT(families); k++) {
-        if (i < families[k]->map_count) {
-            return &families[k]->maps[i];
+    for (int32_t k = DDI_DETECTORS - 1; k >= 0; k--) {
+        const ddi_detector_files *files = ddi_detectors[k]->files;
+        if (i < files->map_count) {
+            return &files->maps[i];
         }
-        i -= families[k]->map_count;
+        i -= files->map_count;
     }
     return i == 0 ? &classifier : NULL;
 }
