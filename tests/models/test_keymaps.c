@@ -173,12 +173,13 @@ static const struct golden_case {
     {"openmmlab/adamixer_basic", "adamixer", "mmdet"},
 };
 
-/* With our names: the golden files of DINO have mmdetection's. */
+/* With our names: the golden files of DINO and AdaMixer have mmdetection's. */
 static dd_tensorfile *open_ours(const char *folder, const char *family)
 {
     dd_tensorfile *file = open_golden(folder);
-    if (strcmp(family, "dino") == 0) {
-        good(ddi_keymap_rename(file, ddi_keymap_find("dino", "mmdet3"), NULL, NULL));
+    const bool dino = strcmp(family, "dino") == 0, adamixer = strcmp(family, "adamixer") == 0;
+    if (dino || adamixer) {
+        good(ddi_keymap_rename(file, ddi_keymap_find(family, dino ? "mmdet3" : "mmdet"), NULL, NULL));
     }
     return file;
 }
@@ -264,7 +265,8 @@ static void renames_files(void **state)
                {"hf/conditional_bottleneck", "conditional_detr", "mmdet3", "", NULL, true},
                {"openmmlab/dino_basic_dn", "dino", "official", "", NULL, true},
                {"openmmlab/dino_basic_nodn", "dino", "mmdet3", "", NULL, false},
-               {"openmmlab/dino_bottleneck_dn", "dino", "detrex", "module.", NULL, true}};
+               {"openmmlab/dino_bottleneck_dn", "dino", "detrex", "module.", NULL, true},
+               {"openmmlab/adamixer_basic", "adamixer", "mmdet", "student.", NULL, true}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         dd_tensorfile *file = open_ours(all[i].folder, all[i].family);
         const ddi_keymap *map = ddi_keymap_find(all[i].family, all[i].convention);
