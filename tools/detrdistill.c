@@ -21,8 +21,8 @@ const verb verbs[] = {
      "student. Ctrl-C saves and stops, 'resume' goes on. Three names are enough:\n"
      "  detrdistill train --data VOCdevkit --teacher r101/ --student deformable_detr:r50 --out run1\n"
      "  detrdistill train --data coco/ --student deformable_detr:r18,queries=100,decoder-layers=3 --out run2 --epochs 12\n"
-     "The student is FAMILY:BACKBONE (deformable_detr, conditional_detr, dino; r18, r50, r101) and words of its architecture\n"
-     "behind commas, or a folder. With --kd off the same run goes without the teacher. Out of memory: --batch 1\n"
+     "The student is FAMILY:BACKBONE (deformable_detr, conditional_detr, adamixer, dino; r18, r50, r101) and words of its\n"
+     "architecture behind commas, or a folder. With --kd off the same run goes without the teacher. Out of memory: --batch 1\n"
      "--accumulate 2, smaller --sizes.",
      train_options, run_train, NULL, 0, 0},
     {"recipes", "the published runs that train knows",

@@ -15,7 +15,8 @@ typedef struct dd_model dd_model;
 
 /* Makes a model with start values (detectors.md section 8) drawn from the context's seed and each parameter's name alone.
  * Options (dd_options_help("architecture")):
- *   family=deformable-detr|conditional-detr|dino  classes=80  queries=300  refine=0|1  two-stage=0|1 (of the first family)
+ *   family=deformable-detr|conditional-detr|adamixer|dino  classes=80  queries=300
+ *   refine=0|1  two-stage=0|1 (of the first family)
  *   backbone=resnet-18|resnet-50|resnet-101, of which may be changed: block=auto|basic|bottleneck  stem=CHANNELS
  *   depths=3,4,6,3 (blocks of each stage)  widths=256,512,1024,2048 (channels that a stage gives; bottleneck: multiples of 4)
  *   width=256 (a multiple of 32 and of the numbers of heads)  levels=4 (Conditional DETR: 1)  encoder-layers=6
@@ -25,6 +26,9 @@ typedef struct dd_model dd_model;
  *   convolutions that the file lacks or has in another shape keep their start values; the log says how many were taken)
  *   neck-bias=1|0 (0: as mmdetection)  shared-class-head=0|1 (with refine: one for all layers)
  *   dropout=0.1  attention-dropout=0.1  activation-dropout=0.1 (while training)
+ *   family=adamixer begins with queries=100 ffn=2048 encoder-layers=0, no dropout, trains the affine part of its backbone's
+ *   norms from the second stage on (the original pads pictures to multiples of 32: loader option multiple=32), and has
+ *     groups=4 (of channels, mixed on their own)  in-points=32 (samples of a group)  out-points=128 (what they are mixed to)
  *   family=dino begins with queries=900 ffn=2048, no dropout and neck-bias=0, refines boxes and takes references from its
  *   encoder always, and has
  *     denoising=100 (pairs of noisy objects in a training step; 0: none)  label-noise=0.5  box-noise=1
@@ -37,8 +41,8 @@ DD_API dd_status dd_model_create(dd_model **model, dd_context *context, const ch
 
 /* Loads a folder that dd_model_save wrote, a Hugging Face folder (config.json and model.safetensors, as transformers writes
  * them; ResNet backbones of transformers or timm), or one file, .safetensors or .pth, of it, of mmdetection's (2 or 3;
- * Conditional DETR, DINO: 3), the official programs' or detrex's models, with the shape read off its tensors. Options
- * (dd_options_help("model")):
+ * Conditional DETR, DINO: 3), the official programs' (AdaMixer: its own) or detrex's models, with the shape read off its
+ * tensors. Options (dd_options_help("model")):
  *   dtype=f32|f64  training=0|1 (1: dropout draws)  gradients=1|0 (0: less memory, no backward pass)
  *   map=FILE   rules "name -> name" ("name ->": left out) that come before the known ones; # stands for a number, * for words
  *   side=student|teacher   of a training file that holds both   coco=0|1 (1: of 91 classes keep the 80 that COCO has)
@@ -50,7 +54,7 @@ DD_API dd_status dd_model_load(dd_model **model, dd_context *context, const char
 DD_API void dd_model_free(dd_model *model);
 
 /* Writes FOLDER/config.json and FOLDER/model.safetensors, each whole or not at all; transformers loads those of its own
- * families (it has no DINO). The folder must exist. Errors: ARGUMENT, IO, NOMEM. */
+ * families (it has no AdaMixer and no DINO). The folder must exist. Errors: ARGUMENT, IO, NOMEM. */
 DD_API dd_status dd_model_save(dd_model *model, const char *folder);
 
 /* Writes the model as a checkpoint of another program: one .safetensors file, whole or not at all, with that program's names,
@@ -119,10 +123,10 @@ DD_API dd_status dd_model_detections(dd_model *model, int32_t image, int32_t wid
                                      const double **scores, const int32_t **queries);
 /* A tensor of the last forward pass, borrowed until the next one: "logits" [L,B,N,K], "boxes" [L,B,N,4] (cx,cy,w,h in 0..1),
  * "features.0".. [B,d,H,W] (neck), "backbone.0".. (C2..C5), "encoder" [B,S,d], "decoder.0".. [B,N,d] (what heads read),
- * "reference" [B,N,2 or 4], "refined.0"..; Conditional DETR: "raw.0".. (before the heads' norm); two-stage: "proposal.logits"
- * [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid), "proposal.sigmoid" (after it), "proposal.top" int32 [B,N]; DINO:
- * these of the N chosen tokens alone, and "proposal.scores" [B,S], the largest logit of each token. Errors: ARGUMENT,
- * NOT_FOUND, STATE (no forward pass yet). */
+ * "reference" [B,N,2 or 4], "refined.0".. (of AdaMixer both are (x,y,z,r) in pixels and powers of two); Conditional DETR:
+ * "raw.0".. (before the heads' norm); two-stage: "proposal.logits" [B,S,K], "proposal.boxes" [B,S,4] (before the sigmoid),
+ * "proposal.sigmoid" (after it), "proposal.top" int32 [B,N]; DINO: these of the N chosen tokens alone, and "proposal.scores"
+ * [B,S], the largest logit of each token. Errors: ARGUMENT, NOT_FOUND, STATE (no forward pass yet). */
 DD_API dd_status dd_model_tensor(dd_model *model, const char *name, dd_tensor *view);
 /* Memory for the gradient of such a tensor, zero at first, in the same shape and strides: the caller fills it before
  * dd_model_backward. Errors: as dd_model_tensor; STATE (the model was loaded with gradients=0, or went backward already). */

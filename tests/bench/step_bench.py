@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """One whole KD step, and inference, of Deformable and Conditional DETR beside torch + transformers, in one run.
 
-    .dev/venv/bin/python tests/bench/step_bench.py [--only small|middle|large|conditional|inference] [--repeats 3] [--fp32]
+    .dev/venv/bin/python tests/bench/step_bench.py [--only small|middle|large|conditional|inference|adamixer|dino] [--repeats 3] [--fp32]
 
 A step: teacher without gradients, student, prior group through the student's decoder, all matchings and losses, backward, clipping, AdamW; ours
 also reads and decodes its pictures. 300 queries, 80 classes, 6 + 6 layers, random weights. Each side runs in a process of its own, one
 after the other, and ours before and after the peer; the least time counts. The peer runs with glibc's malloc as it is and with page faults
 tuned away, in fp32 and under bf16 autocast; its faster figure counts, in bf16 the faster of both types. Memory is the process's highest
 resident size beyond what it had with its modules loaded.
+
+AdaMixer and DINO run alone (no peer has them): the parts of a step, and what share of the processor's rate of products (numpy's, of large
+matrices) their products reach, those of a backward pass counted twice.
 """
 
 import argparse
@@ -24,7 +27,8 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bindings", "python")]
 # name: (height, width, images, depth of student, of teacher)
 STEPS = {"small": (480, 640, 2, 18, 50), "middle": (480, 640, 1, 50, 101), "large": (800, 1333, 1, 50, 101),
          "conditional": (480, 640, 1, 50, 101)}
-FAMILY = {"conditional": "conditional-detr"}  # deformable-detr else
+ALONE = {"adamixer": (480, 640, 1, 50, 101), "dino": (480, 640, 1, 50, 101)}
+FAMILY = {"conditional": "conditional-detr", "adamixer": "adamixer", "dino": "dino"}  # deformable-detr else
 INFERENCE = {"480x640": (480, 640), "800x1333": (800, 1333)}
 OBJECTS = 14
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
@@ -76,7 +80,7 @@ def make_folder(folder, height, width, images):
 def our_step(case, compute, folder):
     import detrdistill as dd
 
-    height, width, images, student, teacher = STEPS[case]
+    height, width, images, student, teacher = {**STEPS, **ALONE}[case]
 
     def start():
         context = dd.Context(threads=2)
@@ -104,6 +108,49 @@ def our_inference(shape, compute):
         return lambda: model.forward(pixels)
 
     return start
+
+
+def our_pass(case, part):
+    """The teacher's pass without gradients, or the student's forward pass that keeps what a backward pass needs."""
+    import numpy as np
+
+    import detrdistill as dd
+
+    height, width, images, student, teacher = ALONE[case]
+
+    def start():
+        model = dd.Model(dd.Context(threads=2), family=FAMILY[case], backbone=f"resnet-{teacher if part == 'teacher' else student}", classes=80,
+                         dropout=0, attention_dropout=0, activation_dropout=0, gradients=int(part == "student"))
+        pixels = np.random.default_rng(1).standard_normal((images, 3, height, width), dtype=np.float32)
+        return lambda: model.forward(pixels)
+
+    return start
+
+
+def products(case, part):
+    import ctypes
+
+    import detrdistill as dd
+    from detrdistill._library import lib
+
+    height, width, images, student, teacher = ALONE[case]
+    model = dd.Model(dd.Context(), family=FAMILY[case], backbone=f"resnet-{teacher if part == 'teacher' else student}", classes=80, gradients=0)
+    value = ctypes.c_double()
+    lib.dd_model_plan(model._handle, images, height, width, 0, 0, b"products", ctypes.byref(value))
+    return value.value
+
+
+def product_rate():
+    """Multiply-adds a second."""
+    import numpy as np
+
+    n, best = 2048, 1e9
+    a = np.ones((n, n), np.float32)
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return n**3 / best
 
 
 # ---- the peer
@@ -265,7 +312,11 @@ def torch_inference(shape, compute):
 
 
 def worker(side, what, case, compute, folder, repeats):
-    if side == "ours":
+    if what == "pass":
+        import detrdistill  # noqa: F401
+
+        report(our_pass(case, compute), repeats)
+    elif side == "ours":
         import detrdistill  # noqa: F401: loaded before memory is counted
 
         report(our_step(case, compute, folder) if what == "step" else our_inference(case, compute), repeats)
@@ -299,12 +350,25 @@ def compare(what, case, folder, repeats, types):
               f"{ours['gib']:7.2f} {theirs['gib']:7.2f} {100 * ours['gib'] / theirs['gib']:5.0f} %", flush=True)
 
 
+def alone(case, folder, repeats):
+    height, width, images, student, teacher = ALONE[case]
+    rate = product_rate()
+    forward = {part: products(case, part) for part in ("teacher", "student")}
+    rows = [("teacher", launch("ours", "pass", case, "teacher", folder, repeats), forward["teacher"]),
+            ("student forward", launch("ours", "pass", case, "student", folder, repeats), forward["student"]),
+            ("whole step", launch("ours", "step", case, "fp32", folder, repeats), forward["teacher"] + 3 * forward["student"])]
+    for name, found, count in rows:
+        title = f"{case} {height}x{width} B={images} R-{student} <- R-{teacher}, {name}"
+        print(f"{title:<60} {found['seconds']:8.3f} s {found['gib']:6.2f} GiB {count / 1e9:7.1f} G products "
+              f"{100 * count / found['seconds'] / rate:5.1f} % of {rate / 1e9:.0f} G/s", flush=True)
+
+
 def main():
     if sys.argv[1:2] == ["--worker"]:
         side, what, case, compute, folder, repeats = sys.argv[2:]
         return worker(side, what, case, compute, folder, int(repeats))
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=[*STEPS, "inference"])
+    parser.add_argument("--only", choices=[*STEPS, "inference", *ALONE])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fp32", action="store_true")
     arguments = parser.parse_args()
@@ -315,6 +379,11 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 make_folder(folder, height, width, images)
                 compare("step", case, folder, arguments.repeats, types)
+    for case, (height, width, images, _, _) in ALONE.items():
+        if arguments.only in (None, case):
+            with tempfile.TemporaryDirectory() as folder:
+                make_folder(folder, height, width, images)
+                alone(case, folder, arguments.repeats)
     for shape in INFERENCE:
         if arguments.only in (None, "inference"):
             compare("inference", shape, "-", arguments.repeats, ("fp32",))

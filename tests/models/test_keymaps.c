@@ -86,6 +86,18 @@ static const name_case cases[] = {
      {"model.decoder.layers.2.ca_qpos_sine_proj.bias"}},
     {"conditional_detr", "mmdet3", "bbox_head.fc_reg.bias", {"bbox_predictor.layers.2.bias"}},
     {"conditional_detr", "mmdet3", "decoder.post_norm.bias", {"model.decoder.layernorm.bias"}},
+    {"adamixer", "mmdet", "neck.lateral_convs.2.conv.bias", {"model.input_proj.2.bias"}},
+    {"adamixer", "mmdet", "rpn_head.init_proposal_bboxes.weight", {"model.query_boxes.weight"}},
+    {"adamixer",
+     "mmdet",
+     "roi_head.bbox_head.5.attention.attn.in_proj_weight",
+     {"model.decoder.layers.5.self_attn.q_proj.weight", "model.decoder.layers.5.self_attn.k_proj.weight",
+      "model.decoder.layers.5.self_attn.v_proj.weight"}},
+    {"adamixer",
+     "mmdet",
+     "roi_head.bbox_head.1.sampling_n_mixing.adaptive_mixing.out_proj.bias",
+     {"model.decoder.layers.1.mixing_out_proj.bias"}},
+    {"adamixer", "mmdet", "roi_head.bbox_head.0.reg_fcs.1.weight", {"model.decoder.layers.0.box_head.layer_norm.weight"}},
     {"dino", "official", "transformer.enc_out_bbox_embed.layers.2.bias", {"model.enc_out_bbox_embed.layers.2.bias"}},
     {"dino",
      "official",
@@ -161,12 +173,13 @@ static const struct golden_case {
     {"openmmlab/adamixer_basic", "adamixer", "mmdet"},
 };
 
-/* With our names: the golden files of DINO have mmdetection's. */
+/* With our names: the golden files of DINO and AdaMixer have mmdetection's. */
 static dd_tensorfile *open_ours(const char *folder, const char *family)
 {
     dd_tensorfile *file = open_golden(folder);
-    if (strcmp(family, "dino") == 0) {
-        good(ddi_keymap_rename(file, ddi_keymap_find("dino", "mmdet3"), NULL, NULL));
+    const bool dino = strcmp(family, "dino") == 0, adamixer = strcmp(family, "adamixer") == 0;
+    if (dino || adamixer) {
+        good(ddi_keymap_rename(file, ddi_keymap_find(family, dino ? "mmdet3" : "mmdet"), NULL, NULL));
     }
     return file;
 }
@@ -252,7 +265,8 @@ static void renames_files(void **state)
                {"hf/conditional_bottleneck", "conditional_detr", "mmdet3", "", NULL, true},
                {"openmmlab/dino_basic_dn", "dino", "official", "", NULL, true},
                {"openmmlab/dino_basic_nodn", "dino", "mmdet3", "", NULL, false},
-               {"openmmlab/dino_bottleneck_dn", "dino", "detrex", "module.", NULL, true}};
+               {"openmmlab/dino_bottleneck_dn", "dino", "detrex", "module.", NULL, true},
+               {"openmmlab/adamixer_basic", "adamixer", "mmdet", "student.", NULL, true}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         dd_tensorfile *file = open_ours(all[i].folder, all[i].family);
         const ddi_keymap *map = ddi_keymap_find(all[i].family, all[i].convention);
