@@ -38,7 +38,6 @@ static const char *const term_text[TERMS] = {"prior group: decoder and heads on 
                                              "logits: classes and boxes of all pairs, six stages"};
 
 typedef struct row {
-    bool is_there;
     int64_t parameters[MODELS];
     double operations[MODELS], term[TERMS], distillation, share;
     double similarity_written; /* with a product for each entry, as the formula has it */
@@ -98,10 +97,6 @@ static dd_status count_pair(dd_context *context, int pair, row *r)
     for (int m = 0; m < MODELS && status == DD_OK; m++) {
         status = count_model(context, pair, m, pairs[pair].queries, &r->parameters[m], &r->operations[m]);
     }
-    if (status == DD_ERR_UNSUPPORTED) {
-        return DD_OK; /* a family that is not there */
-    }
-    r->is_there = status == DD_OK;
     return status ? status : count_terms(context, pair, r);
 }
 
@@ -116,10 +111,6 @@ static void print_models(int pair, const row *r)
 static void print_pair(int pair, const row *r)
 {
     printf("%s, %d queries\n", pairs[pair].name, pairs[pair].queries);
-    if (!r->is_there) {
-        printf("  models of this family are not there yet\n\n");
-        return;
-    }
     print_models(pair, r);
     printf("  %-42s %9s %9s %10.2f %10.2f\n", "distillation", "", "", r->distillation / 1e9, pairs[pair].distillation);
     for (int i = 0; i < TERMS; i++) {
@@ -134,21 +125,18 @@ static void print_json_row(int pair, const row *r)
 {
     printf("%s{\"name\": ", pair ? ",\n " : "");
     print_quoted(pairs[pair].name);
-    printf(", \"queries\": %d, \"there\": %s, \"published\": {\"parameters\": [%.2f, %.2f], \"gmacs\": [%.2f, %.2f], "
+    printf(", \"queries\": %d, \"published\": {\"parameters\": [%.2f, %.2f], \"gmacs\": [%.2f, %.2f], "
            "\"distillation\": %.2f, \"share\": %.2f}",
-           pairs[pair].queries, r->is_there ? "true" : "false", pairs[pair].parameters[0], pairs[pair].parameters[1],
-           pairs[pair].operations[0], pairs[pair].operations[1], pairs[pair].distillation, pairs[pair].share);
-    if (r->is_there) {
-        printf(", \"parameters\": [%lld, %lld], \"macs\": [%.17g, %.17g], \"distillation\": %.17g, \"share\": %.17g, "
-               "\"similarity-written\": %.17g, \"terms\": {",
-               (long long)r->parameters[0], (long long)r->parameters[1], r->operations[0], r->operations[1], r->distillation,
-               r->share, r->similarity_written);
-        for (int i = 0; i < TERMS; i++) {
-            printf("%s\"%s\": %.17g", i ? ", " : "", terms[i], r->term[i]);
-        }
-        printf("}");
+           pairs[pair].queries, pairs[pair].parameters[0], pairs[pair].parameters[1], pairs[pair].operations[0],
+           pairs[pair].operations[1], pairs[pair].distillation, pairs[pair].share);
+    printf(", \"parameters\": [%lld, %lld], \"macs\": [%.17g, %.17g], \"distillation\": %.17g, \"share\": %.17g, "
+           "\"similarity-written\": %.17g, \"terms\": {",
+           (long long)r->parameters[0], (long long)r->parameters[1], r->operations[0], r->operations[1], r->distillation,
+           r->share, r->similarity_written);
+    for (int i = 0; i < TERMS; i++) {
+        printf("%s\"%s\": %.17g", i ? ", " : "", terms[i], r->term[i]);
     }
-    printf("}");
+    printf("}}");
 }
 
 int print_table3(const verb *v, dd_context *context, bool json)

@@ -4,6 +4,7 @@
 #include "../distiller/case.h"
 #include "../distiller/models.h"
 #include "base/alloc.h"
+#include "models/model.h"
 
 #include <dirent.h>
 #include <stdio.h>
