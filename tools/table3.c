@@ -141,7 +141,7 @@ static void print_json_row(int pair, const row *r)
 
 int print_table3(const verb *v, dd_context *context, bool json)
 {
-    row rows[PAIRS] = {{0}};
+    row rows[PAIRS] = {{{0}}};
     for (int i = 0; i < PAIRS; i++) {
         if (count_pair(context, i, &rows[i]) != DD_OK) {
             return complain_of_library(v->name);
