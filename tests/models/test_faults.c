@@ -203,6 +203,7 @@ static void passes(void **state)
 static void saving(void **state)
 {
     dd_model *model, *again;
+    begin_family(0);
     good(dd_model_load(&model, context, folder, NULL));
     good(dd_model_set_class(model, 1, "cat"));
     for (int k = 0; k < 2; k++) {
