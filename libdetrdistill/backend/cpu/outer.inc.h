@@ -10,11 +10,11 @@
 #define OUTER_TILES (264 / TILE_ROWS)
 #define OUTER_PANELS (256 / TILE_COLUMNS)
 #define OUTER_LEAST 1024 /* cells of a part at least, where there are several */
-#define OUTER_PIECES 32  /* wanted at least, .. */
+#define OUTER_PIECES 16  /* wanted at least, .. */
 #define OUTER_FEW 16     /* .. and blocks are cut smaller where there are fewer than so many */
 #define OUTER_TILE (TILE_ROWS * TILE_COLUMNS)
-#define OUTER_STRIPS 8
-#define OUTER_STRIP(width) (OUTER_CHUNK * (width) + VW) /* room of a packed strip of columns */
+#define OUTER_STRIPS 8                                  /* tiles packed side by side */
+#define OUTER_STRIP(width) (OUTER_CHUNK * (width) + VW) /* room of the packed cells of a tile or panel */
 
 /* The map is that of a patch: its source is x, its cells are those of g (dense rows, g_cell apart). */
 typedef struct outer_job {
@@ -54,7 +54,7 @@ static void outer_list(const outer_job *o, const patch_tap *t, int64_t first, in
     }
 }
 
-/* sum += g x^T over the cells, or pairs of them, of g [count][TILE_ROWS] and x [count][TILE_COLUMNS] */
+/* sum += g x^T over the cells, or pairs of them, of g [count][VW] and x [count][TILE_COLUMNS] */
 INLINE void outer_products(const float *g, const float *x, int64_t count, bool add, bool pairs, float *tile)
 {
     vf sum[TILE_ROWS][2];
@@ -62,7 +62,7 @@ INLINE void outer_products(const float *g, const float *x, int64_t count, bool a
         sum[i][0] = sum[i][1] = v_zero();
     }
     for (int64_t k = 0; k < count; k++) {
-        const float *a = g + k * TILE_ROWS, *b = x + k * TILE_COLUMNS;
+        const float *a = g + k * VW, *b = x + k * TILE_COLUMNS;
         const vf b0 = v_load(b), b1 = v_load(b + VW);
         for (int i = 0; i < TILE_ROWS; i++) {
             const vf y = v_set(a[i]);
@@ -77,23 +77,31 @@ INLINE void outer_products(const float *g, const float *x, int64_t count, bool a
     }
 }
 
-/* Numbers first .. end of each listed cell, in strips of `strip`: to[strip][cell][number], zeros behind the last number. Stores
- * may reach into the next cell's place, which is written later. Few strips at a time: each lies in a page of its own. */
-INLINE void outer_pack(const float *from, const int64_t *at, int64_t count, int64_t first, int64_t end, int64_t strip, float *to)
+/* Numbers first .. end of each listed cell, by tile: to[tile][cell][VW], zeros behind the last number. Few tiles at a time:
+ * each lies in pages of its own. */
+static void outer_pack_rows(const float *from, const int64_t *at, int64_t count, int64_t first, int64_t end, float *to)
 {
-    for (int64_t begin = first; begin < end; begin += OUTER_STRIPS * strip) {
-        const int64_t stop = minimum(begin + OUTER_STRIPS * strip, end);
+    for (int64_t begin = first; begin < end; begin += OUTER_STRIPS * TILE_ROWS) {
+        const int64_t stop = minimum(begin + OUTER_STRIPS * TILE_ROWS, end);
         for (int64_t k = 0; k < count; k++) {
             const float *row = from + at[k];
-            float *place = to + k * strip;
-            for (int64_t c = begin; c < stop; c += strip) {
-                for (int64_t v = 0; v < strip; v += VW) {
-                    v_store(place + v, end - c > v ? v_load_n(row + c + v, end - c - v) : v_zero());
-                }
-                place += OUTER_STRIP(strip);
+            float *place = to + k * VW;
+            for (int64_t c = begin; c < stop; c += TILE_ROWS) {
+                v_store(place, v_load_n(row + c, end - c));
+                place += OUTER_STRIP(VW);
             }
         }
-        to += OUTER_STRIPS * OUTER_STRIP(strip);
+        to += OUTER_STRIPS * OUTER_STRIP(VW);
+    }
+}
+
+/* The same for one panel: to[cell][TILE_COLUMNS]. */
+static void outer_pack_columns(const float *from, const int64_t *at, int64_t count, int64_t columns, float *to)
+{
+    for (int64_t k = 0; k < count; k++) {
+        const float *row = from + at[k];
+        v_store(to + k * TILE_COLUMNS, v_load_n(row, columns));
+        v_store(to + k * TILE_COLUMNS + VW, columns > VW ? v_load_n(row + VW, columns - VW) : v_zero());
     }
 }
 
@@ -124,23 +132,22 @@ static void outer_fetch(const outer_job *o, const outer_chunk *list, const outer
 static void outer_block(const outer_job *o, const outer_chunk *list, const outer_chunk *next, const outer_area *area, bool add,
                         float *g, float *sum)
 {
-    const int64_t n0 = area->n0, m0 = area->m0, all = (area->m1 - m0) * (area->n1 - n0);
-    float *x = g + o->tiles_each * OUTER_STRIP(TILE_ROWS);
+    const int64_t m0 = area->m0, all = (area->m1 - m0) * (area->n1 - area->n0);
+    float *x = g + o->tiles_each * OUTER_STRIP(VW);
     int64_t done = 0, fetched = 0;
-    outer_pack(o->g, list->g, list->count, m0 * TILE_ROWS, minimum(o->M, area->m1 * TILE_ROWS), TILE_ROWS, g);
-    outer_pack(o->map->src, list->x, list->count, n0 * TILE_COLUMNS, minimum(o->N, area->n1 * TILE_COLUMNS), TILE_COLUMNS, x);
-    for (int64_t n = n0; n < area->n1; n++) {
-        const float *panel = x + (n - n0) * OUTER_STRIP(TILE_COLUMNS);
+    outer_pack_rows(o->g, list->g, list->count, m0 * TILE_ROWS, minimum(o->M, area->m1 * TILE_ROWS), g);
+    for (int64_t n = area->n0; n < area->n1; n++) {
+        outer_pack_columns(o->map->src + n * TILE_COLUMNS, list->x, list->count, o->N - n * TILE_COLUMNS, x);
         for (int64_t m = m0; m < area->m1; m++) {
-            const float *a = g + (m - m0) * OUTER_STRIP(TILE_ROWS);
+            const float *a = g + (m - m0) * OUTER_STRIP(VW);
             float *tile = sum + (m * o->panels + n) * OUTER_TILE;
             const int64_t to = next->count * ++done / all;
             outer_fetch(o, next, area, fetched, to);
             fetched = to;
             if (PATCH_PAIRS && o->pairs) {
-                outer_products(a, panel, list->count, add, true, tile);
+                outer_products(a, x, list->count, add, true, tile);
             } else {
-                outer_products(a, panel, list->count, add, false, tile);
+                outer_products(a, x, list->count, add, false, tile);
             }
         }
     }
@@ -209,7 +216,7 @@ static bool outer_run(dd_exec *exec, outer_job *o)
 {
     outer_cut(o, o->map->images * o->map->rows * o->map->columns);
     const int64_t sums = o->parts * o->map->taps * o->tiles * o->panels * OUTER_TILE;
-    o->room_each = o->tiles_each * OUTER_STRIP(TILE_ROWS) + o->panels_each * OUTER_STRIP(TILE_COLUMNS);
+    o->room_each = o->tiles_each * OUTER_STRIP(VW) + OUTER_STRIP(TILE_COLUMNS);
     o->sum = exec->scratch(exec, (size_t)(sums + 1) * sizeof *o->sum);
     o->room = exec->scratch(exec, (size_t)(exec->threads * o->room_each) * sizeof *o->room);
     if (!o->sum || !o->room) {
