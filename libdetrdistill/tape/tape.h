@@ -29,6 +29,8 @@ struct ddi_value {
     ddi_block *grad_block; /* gradient that has arrived so far; NULL: none yet */
     ddi_value *older;      /* in the order they were made; for scopes */
     bool held;             /* its scope has a reference on the block */
+    ddi_node *again;       /* can make the data once more: nobody needs to hold them for the way back; NULL: cannot */
+    bool rebuilt;          /* the data were made again, and live until that node's turn */
 };
 
 /* Where operations are counted. */
