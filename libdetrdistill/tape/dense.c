@@ -13,9 +13,18 @@ static void linear_back(ddi_tape *t, ddi_node *node)
 {
     dd_op_linear *a = node->args;
     a->x = ddi_need(t, node->in[0]);
+    a->y = ddi_need(t, node->out);
     a->g_y = ddi_grad_in(t, node->out, a->relu != 0);
     a->g_x = ddi_grad_out(t, node->in[0], &a->add);
     ddi_tape_run(t, DD_OPERATOR_linear_grad, a);
+}
+
+static void linear_again(ddi_tape *t, const ddi_node *node, void *y)
+{
+    dd_op_linear a = *(const dd_op_linear *)node->args;
+    a.x = ddi_need(t, node->in[0]);
+    a.y = y;
+    ddi_tape_run(t, DD_OPERATOR_linear, &a);
 }
 
 ddi_value *ddi_linear(ddi_tape *t, ddi_value *x, ddi_param *w, ddi_param *bias, bool relu, ddi_value *into)
@@ -48,7 +57,10 @@ ddi_value *ddi_linear(ddi_tape *t, ddi_value *x, ddi_param *w, ddi_param *bias, 
     ddi_tape_count(t, products, products, (double)(x->count + y->count + w->count));
     ddi_node *node = ddi_note(t, linear_back, y, param_wants(w) || param_wants(bias), &a, sizeof a, 1, &x);
     ddi_note_needed(node, x);
-    ddi_note_saved(node, relu ? y : NULL);
+    if (t->sparing && relu && N > K && !into) {
+        ddi_note_again(node, linear_again);
+    }
+    ddi_note_needed(node, relu ? y : NULL);
     return y;
 }
 

@@ -16,6 +16,7 @@ struct ddi_node {
     ddi_node *older;
     ddi_backward_fn backward;
     ddi_again_fn again;
+    dd_dropout drawn; /* of what was made, in place */
     ddi_value *out, *in[DDI_NODE_INPUTS];
     ddi_block *saved[DDI_NODE_SAVED]; /* blocks that the gradient reads */
     int32_t saved_count;

@@ -22,6 +22,9 @@ void ddi_dropout(ddi_tape *t, ddi_value *x, double rate)
     ddi_tape_run(t, DD_OPERATOR_dropout, &a);
     ddi_tape_count(t, 0, 0, 2 * (double)x->count);
     ddi_note(t, dropout_back, ddi_view(t, x, 0, x->ndim, x->shape), false, &a, sizeof a, 1, &x);
+    if (x->again) {
+        x->again->drawn = draw;
+    }
 }
 
 /* ---- a + b */

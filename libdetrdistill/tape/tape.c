@@ -303,6 +303,10 @@ void *ddi_need(ddi_tape *t, ddi_value *v)
     if (give_block(t, v, (size_t)v->count * t->element)) {
         v->rebuilt = true;
         v->again->again(t, v->again, v->data);
+        const dd_op_dropout drop = {v->data, v->data, v->count, v->again->drawn};
+        if (drop.dropout.rate > 0) {
+            ddi_tape_run(t, DD_OPERATOR_dropout, &drop);
+        }
     }
     return t->status == DD_OK ? v->data : NULL;
 }

@@ -59,6 +59,7 @@ typedef struct ddi_tape {
     int32_t dtype, compute; /* DD_F32 or DD_F64; DD_COMPUTE_* */
     size_t element;
     bool record, dry, training; /* training: dropout draws */
+    bool sparing;               /* wide hidden layers are made again on the way back */
     dd_status status;
     ddi_arena arena;
     ddi_bump *bump, *bump_first;
