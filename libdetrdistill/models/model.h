@@ -86,8 +86,8 @@ dd_status ddi_model_save(const dd_model *model, const char *folder);
 dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
 dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);
-/* Exchanges the memory of two models' passes; what their last passes left is gone. A teacher's pass is over before its student's
- * begins: it runs in the student's memory. */
+/* Exchanges the memory of two models' passes; what their last passes left is gone. A teacher's pass is over before its
+ * student's begins: it runs in the student's memory. */
 void ddi_model_exchange(dd_model *one, dd_model *other);
 dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
 /* A forward pass in another mode than the model's own. */
