@@ -20,6 +20,7 @@
 typedef struct outer_job {
     const patch *map;
     bool pairs; /* cells are pairs, of bf16 */
+    bool round; /* to bf16 */
     const float *g;
     int64_t g_cell, M, N;
     int64_t tiles, panels, parts, part_cells, tiles_each, panels_each, tile_pieces, panel_pieces;
@@ -79,7 +80,8 @@ INLINE void outer_products(const float *g, const float *x, int64_t count, bool a
 
 /* Numbers first .. end of each listed cell, by tile: to[tile][cell][VW], zeros behind the last number. Few tiles at a time:
  * each lies in pages of its own. */
-static void outer_pack_rows(const float *from, const int64_t *at, int64_t count, int64_t first, int64_t end, float *to)
+static void outer_pack_rows(const float *from, const int64_t *at, int64_t count, int64_t first, int64_t end, bool round,
+                            float *to)
 {
     for (int64_t begin = first; begin < end; begin += OUTER_STRIPS * TILE_ROWS) {
         const int64_t stop = minimum(begin + OUTER_STRIPS * TILE_ROWS, end);
@@ -87,7 +89,7 @@ static void outer_pack_rows(const float *from, const int64_t *at, int64_t count,
             const float *row = from + at[k];
             float *place = to + k * VW;
             for (int64_t c = begin; c < stop; c += TILE_ROWS) {
-                v_store(place, v_load_n(row + c, end - c));
+                v_store(place, v_rounded(v_load_n(row + c, end - c), round));
                 place += OUTER_STRIP(VW);
             }
         }
@@ -96,12 +98,12 @@ static void outer_pack_rows(const float *from, const int64_t *at, int64_t count,
 }
 
 /* The same for one panel: to[cell][TILE_COLUMNS]. */
-static void outer_pack_columns(const float *from, const int64_t *at, int64_t count, int64_t columns, float *to)
+static void outer_pack_columns(const float *from, const int64_t *at, int64_t count, int64_t columns, bool round, float *to)
 {
     for (int64_t k = 0; k < count; k++) {
         const float *row = from + at[k];
-        v_store(to + k * TILE_COLUMNS, v_load_n(row, columns));
-        v_store(to + k * TILE_COLUMNS + VW, columns > VW ? v_load_n(row + VW, columns - VW) : v_zero());
+        v_store(to + k * TILE_COLUMNS, v_rounded(v_load_n(row, columns), round));
+        v_store(to + k * TILE_COLUMNS + VW, columns > VW ? v_rounded(v_load_n(row + VW, columns - VW), round) : v_zero());
     }
 }
 
@@ -135,9 +137,9 @@ static void outer_block(const outer_job *o, const outer_chunk *list, const outer
     const int64_t m0 = area->m0, all = (area->m1 - m0) * (area->n1 - area->n0);
     float *x = g + o->tiles_each * OUTER_STRIP(VW);
     int64_t done = 0, fetched = 0;
-    outer_pack_rows(o->g, list->g, list->count, m0 * TILE_ROWS, minimum(o->M, area->m1 * TILE_ROWS), g);
+    outer_pack_rows(o->g, list->g, list->count, m0 * TILE_ROWS, minimum(o->M, area->m1 * TILE_ROWS), o->round, g);
     for (int64_t n = area->n0; n < area->n1; n++) {
-        outer_pack_columns(o->map->src + n * TILE_COLUMNS, list->x, list->count, o->N - n * TILE_COLUMNS, x);
+        outer_pack_columns(o->map->src + n * TILE_COLUMNS, list->x, list->count, o->N - n * TILE_COLUMNS, o->round, x);
         for (int64_t m = m0; m < area->m1; m++) {
             const float *a = g + (m - m0) * OUTER_STRIP(VW);
             float *tile = sum + (m * o->panels + n) * OUTER_TILE;

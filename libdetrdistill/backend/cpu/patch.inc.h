@@ -423,6 +423,7 @@ typedef struct rounding_job {
 
 #define ROUNDED_ROWS 32
 
+#if !PATCH_PAIRS
 static void round_rows(void *arg, int64_t piece)
 {
     const rounding_job *job = arg;
@@ -444,6 +445,7 @@ static const float *rounded_copy(dd_exec *exec, const float *x, int64_t rows, in
     }
     return y;
 }
+#endif
 
 #if PATCH_PAIRS
 static void pair_rows(void *arg, int64_t piece)
