@@ -136,12 +136,14 @@ static int judge_teacher(visit *d)
 static dd_status plan_memory(visit *d)
 {
     const char *batch = value_of(d->v, d->values, "--batch");
-    double student = 0, teacher = 0;
+    double student = 0, teacher = 0, own = 0, lent = 0; /* the teacher runs in the student's memory */
     int64_t trained = 0;
     dd_status status = dd_model_plan(d->student, atoi(batch), 800, 1333, 1, 1, "total", &student);
     status = status ? status : dd_model_plan(d->teacher, atoi(batch), 800, 1333, 1, 0, "total", &teacher);
+    status = status ? status : dd_model_plan(d->student, atoi(batch), 800, 1333, 1, 1, "activations", &own);
+    status = status ? status : dd_model_plan(d->teacher, atoi(batch), 800, 1333, 1, 0, "activations", &lent);
     status = status ? status : dd_model_size(d->student, &trained, NULL);
-    d->bytes = student + teacher + 8.0 * (double)trained;
+    d->bytes = student + teacher - (own < lent ? own : lent) + 8.0 * (double)trained;
     if (status == DD_OK) {
         printf(d->json ? ", \"memory\": {\"bytes\": %.0f, \"batch\": %s}"
                        : "memory: %.0f bytes for a step of %s of 800 x 1333 pixels (detrdistill plan has the parts)\n",

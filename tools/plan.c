@@ -70,6 +70,13 @@ static double step_seconds(const plan *p)
     return (3 * p->student.products + p->teacher.products) / p->rate;
 }
 
+/* The teacher runs in the student's memory, before the student does. */
+static double all_bytes(const plan *p)
+{
+    const double shared = p->student.activations < p->teacher.activations ? p->student.activations : p->teacher.activations;
+    return p->student.total + p->teacher.total - shared;
+}
+
 static void print_row(const char *name, double student, double teacher)
 {
     printf("%-14s %10.1f %10.1f\n", name, student / (1 << 20), teacher / (1 << 20));
@@ -80,7 +87,7 @@ static void print_plan(const verb *v, const char *const *values, const plan *p)
     const part *s = &p->student, *t = &p->teacher;
     if (is_given(v, values, "--json")) {
         printf("{\"batch\": %d, \"size\": [%d, %d], \"bytes\": %.0f, \"seconds\": %.4g", p->batch, p->height, p->width,
-               s->total + t->total, step_seconds(p));
+               all_bytes(p), step_seconds(p));
         for (int i = 0; i < 1 + p->has_teacher; i++) {
             const part *m = i ? t : s;
             printf(", \"%s\": {\"activations\": %.0f, \"parameters\": %.0f, \"gradients\": %.0f, \"moments\": %.0f, "
@@ -97,8 +104,10 @@ static void print_plan(const verb *v, const char *const *values, const plan *p)
     print_row("gradients", s->gradients, t->gradients);
     print_row("AdamW", s->moments, t->moments);
     print_row("together", s->total, t->total);
-    printf("\n%.2f GiB in all, without the kernels' scratch memory; about %.2f s a step here (%.0f G multiply-adds a second)\n",
-           (s->total + t->total) / (1 << 30), step_seconds(p), p->rate / 1e9);
+    printf(
+        "\n%.2f GiB in all%s, without the kernels' scratch memory; about %.2f s a step here (%.0f G multiply-adds a second)\n",
+        all_bytes(p) / (1 << 30), p->has_teacher ? ", one model's activations after the other's in the same memory" : "",
+        step_seconds(p), p->rate / 1e9);
 }
 
 static dd_status plan_one(dd_context *context, const char *name, const plan *p, int32_t gradients, part *out)

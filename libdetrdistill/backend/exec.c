@@ -55,6 +55,15 @@ void ddi_exec_init(ddi_exec *x, dd_context *context)
                         .core = x};
 }
 
+void ddi_exec_exchange(ddi_exec *one, ddi_exec *other)
+{
+    for (int32_t i = 0; i < DDI_SCRATCH_CHUNKS; i++) {
+        const ddi_buffer chunk = one->chunk[i];
+        one->chunk[i] = other->chunk[i];
+        other->chunk[i] = chunk;
+    }
+}
+
 void ddi_buffer_free(ddi_exec *x, ddi_buffer *buffer)
 {
     if (buffer->on_device)

@@ -24,6 +24,8 @@ typedef struct ddi_exec {
     bool whole;                         /* what runs now is not cut short by dd_context_cancel */
 } ddi_exec;
 
+/* Exchanges the scratch memory of two handles of one context. */
+void ddi_exec_exchange(ddi_exec *one, ddi_exec *other);
 void ddi_exec_init(ddi_exec *exec, dd_context *context);
 void ddi_exec_free(ddi_exec *exec);
 

@@ -5,6 +5,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 enum { HEADER = 64, MAGIC_LIVE = 0x64644c56, MAGIC_DEAD = 0x64644445 };
 
@@ -50,13 +55,32 @@ static void count(ddi_allocator *a, int64_t bytes, int64_t blocks)
         ;
 }
 
+/* Activations and weights are read in strides that go beyond what the processor knows of small pages. */
+static void *take_huge(size_t whole)
+{
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    whole = (whole + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *memory = aligned_alloc(HUGE_PAGE, whole);
+    if (memory)
+        madvise(memory, whole, MADV_HUGEPAGE); /* a wish: without it the pages stay small */
+    return memory;
+#else
+    return aligned_alloc(64, whole);
+#endif
+}
+
+static void *take(size_t whole)
+{
+    return whole >= 2 * HUGE_PAGE ? take_huge(whole) : aligned_alloc(64, whole);
+}
+
 void *ddi_alloc(ddi_allocator *allocator, size_t bytes)
 {
     ddi_allocator *a = allocator ? allocator : &ddi_default_allocator;
     if (bytes > (size_t)INT64_MAX - 2 * HEADER || ddi_fault())
         return NULL;
     size_t whole = (bytes + HEADER + 63) & ~(size_t)63;
-    void *memory = a->alloc ? a->alloc(a->user, whole) : aligned_alloc(64, whole);
+    void *memory = a->alloc ? a->alloc(a->user, whole) : take(whole);
     if (!memory)
         return NULL;
     block_header *header = memory;

@@ -260,6 +260,8 @@ void ddi_attachment_free(dd_distiller *d)
                                &a->student_queries_grad};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ddi_buffer_free(&d->exec, all[i]);
+    for (int32_t i = 0; i < DDI_KEPT_OUTPUTS; i++)
+        ddi_buffer_free(&d->exec, &a->kept[i]);
     if (a->maps.context)
         ddi_params_free(&a->maps, &d->exec);
     ddi_free(&d->exec.context->allocator, a);

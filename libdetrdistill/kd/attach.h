@@ -8,7 +8,9 @@
 
 typedef struct ddi_cache ddi_cache;
 
-/* What a step reads of the teacher: views of its last forward pass, or of stored outputs. ndim 0: not needed. */
+enum { DDI_KEPT_OUTPUTS = 6 };
+
+/* What a step reads of the teacher: copies, or stored outputs. ndim 0: not needed. */
 typedef struct ddi_teacher_outputs {
     dd_tensor logits, boxes;                /* [L,B,N,C], [L,B,N,4] */
     dd_tensor queries;                      /* [L,B,N,d] */
@@ -29,6 +31,7 @@ struct ddi_attachment {
     ddi_teacher_outputs teacher_outputs;
     ddi_buffer sizes;                                 /* int32 [B,2] on the host */
     ddi_buffer teacher_queries;                       /* [L,B,N,d] */
+    ddi_buffer kept[DDI_KEPT_OUTPUTS];                /* the others, while the student runs in the same memory */
     ddi_buffer student_queries, student_queries_grad; /* for the contrastive term */
     ddi_buffer denoising_match;                       /* int32 [L,B,slots] on the host */
     const ddi_noise *noise;                           /* of denoising queries; NULL: drawn */

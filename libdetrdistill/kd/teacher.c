@@ -48,6 +48,26 @@ static dd_status view_table(const dd_model *m, int64_t images, int32_t first, dd
                           m->context->backend->device_type, m->context->device_index, DD_TENSOR_READONLY);
 }
 
+/* Copies what the views show, which is dense. */
+static dd_status keep_outputs(dd_distiller *d)
+{
+    ddi_attachment *a = d->attached;
+    ddi_teacher_outputs *o = &a->teacher_outputs;
+    dd_tensor *const views[DDI_KEPT_OUTPUTS] = {&o->logits, &o->boxes, &o->maps, &o->position, &o->content, &o->reference};
+    for (int32_t i = 0; i < DDI_KEPT_OUTPUTS; i++) {
+        dd_tensor *v = views[i];
+        size_t bytes = v->ndim ? (size_t)dd_dtype_size(v->dtype) : 0;
+        for (int32_t k = 0; k < v->ndim; k++)
+            bytes *= (size_t)v->shape[k];
+        if (bytes == 0)
+            continue;
+        DDI_TRY(ddi_buffer_reserve(&d->exec, &a->kept[i], bytes, true, "outputs of the teacher"));
+        DDI_TRY(ddi_copy(&d->exec, a->kept[i].data, v->data, bytes, DD_COPY_ON_DEVICE));
+        v->data = a->kept[i].data;
+    }
+    return ddi_sync(&d->exec);
+}
+
 static dd_status run_model(dd_distiller *d, const dd_tensor *sizes)
 {
     ddi_attachment *a = d->attached;
@@ -68,7 +88,9 @@ static dd_status run_model(dd_distiller *d, const dd_tensor *sizes)
             DDI_TRY(view_value(m, m->out.queries.content, &o->content));
         DDI_TRY(view_value(m, m->out.queries.reference, &o->reference));
     }
-    return a->wants_queries ? ddi_pack_layers(&d->exec, m, &a->teacher_queries, &o->queries) : DD_OK;
+    if (a->wants_queries)
+        DDI_TRY(ddi_pack_layers(&d->exec, m, &a->teacher_queries, &o->queries));
+    return keep_outputs(d);
 }
 
 dd_status ddi_teacher_run(dd_distiller *d, const dd_tensor *sizes)
@@ -77,7 +99,10 @@ dd_status ddi_teacher_run(dd_distiller *d, const dd_tensor *sizes)
     ddi_teacher_outputs *o = &a->teacher_outputs;
     const dd_model *m = a->teacher;
     memset(o, 0, sizeof *o);
-    DDI_TRY(a->cache ? ddi_cache_run(d, sizes) : run_model(d, sizes));
+    ddi_model_exchange(a->student, a->teacher);
+    const dd_status status = a->cache ? ddi_cache_run(d, sizes) : run_model(d, sizes);
+    ddi_model_exchange(a->student, a->teacher);
+    DDI_TRY(status);
     if (!a->wants_group || a->stored_group)
         return DD_OK;
     const int64_t images = o->logits.shape[1];

@@ -348,18 +348,34 @@ static dd_tensor channels_first(const dd_tensor *pixels)
 static dd_status reserve(dd_model *m, const dd_tensor *pixels, const ddi_model_pass *pass)
 {
     const int64_t *s = pixels->shape, shape[4] = {s[0], s[2], s[3], 3};
-    int64_t *planned = &m->planned[pass->record ? 1 + (pass->group != NULL) + 2 * (pass->truth != NULL) : 0], elements;
+    const int32_t kind = pass->record ? 1 + (pass->group != NULL) + 2 * (pass->truth != NULL) : 0;
+    int64_t elements;
     if (!ddi_mul(s[0], s[2], &elements) || !ddi_mul(elements, s[3], &elements) || elements > DDI_MAX_ELEMENTS) {
         return ddi_fail(DD_ERR_LIMIT, "pixels", "pixels has too many elements");
     }
-    if (elements <= *planned) {
-        return DD_OK;
+    if (elements > m->planned[kind].elements) {
+        ddi_plan plan;
+        DDI_TRY(ddi_model_plan(m, shape, true, pass, &plan));
+        m->planned[kind].elements = elements;
+        m->planned[kind].bytes = (size_t)plan.activations;
     }
-    ddi_plan plan;
-    DDI_TRY(ddi_model_plan(m, shape, true, pass, &plan));
-    DDI_TRY(ddi_arena_reserve(&m->tape.arena, (size_t)plan.activations));
-    *planned = elements;
-    return DD_OK;
+    return ddi_arena_reserve(&m->tape.arena, m->planned[kind].bytes);
+}
+
+static void forget_pass(dd_model *m)
+{
+    ddi_tape_reset(&m->tape);
+    m->has_run = false;
+}
+
+void ddi_model_exchange(dd_model *one, dd_model *other)
+{
+    forget_pass(one);
+    forget_pass(other);
+    const ddi_arena arena = one->tape.arena;
+    one->tape.arena = other->tape.arena;
+    other->tape.arena = arena;
+    ddi_exec_exchange(&one->exec, &other->exec);
 }
 
 dd_status ddi_model_forward(dd_model *m, const dd_tensor *pixels, const dd_tensor *sizes)

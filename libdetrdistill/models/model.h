@@ -35,9 +35,11 @@ struct dd_model {
     bool renamed; /* class names are no longer those of the text */
     ddi_tape tape;
     ddi_detections out;
-    ddi_buffer found;   /* detections of one image */
-    int64_t planned[5]; /* most elements of pixels that memory was reserved for: without gradients; with them, and of these
-                           with two groups, with denoising, with both */
+    ddi_buffer found; /* detections of one image */
+    struct {
+        int64_t elements; /* most pixels that were planned for, and the bytes they take */
+        size_t bytes;
+    } planned[5]; /* without gradients; with them, and of these with two groups, with denoising, with both */
     bool has_run;
 };
 
@@ -87,6 +89,9 @@ dd_status ddi_model_export(const dd_model *model, const char *path, const char *
 dd_status ddi_model_set_class(dd_model *model, int32_t label, const char *name);
 dd_status ddi_model_set_mode(dd_model *model, bool training, bool gradients);
 void ddi_model_destroy(dd_model *model);
+/* Exchanges the memory of two models' passes; what their last passes left is gone. A teacher's pass is over before its
+ * student's begins: it runs in the student's memory. */
+void ddi_model_exchange(dd_model *one, dd_model *other);
 dd_status ddi_model_forward(dd_model *model, const dd_tensor *pixels, const dd_tensor *sizes);
 /* A forward pass in another mode than the model's own. */
 typedef struct ddi_model_pass {

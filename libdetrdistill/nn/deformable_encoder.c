@@ -30,7 +30,9 @@ ddi_value *ddi_run_deformable_encoder(ddi_tape *t, const ddi_deformable_encoder 
     for (int32_t i = 0; i < e->layers; i++) {
         ddi_scope scope = ddi_scope_begin(t);
         x = ddi_run_deformable_attention(t, &e->layer[i].attention, block, x, position, x, points, &grid);
+        t->sparing = true; /* the hidden layer is as large as all else that a layer holds, and cheap to make again */
         x = ddi_run_feed_forward(t, &e->layer[i].ffn, block, x);
+        t->sparing = false;
         ddi_scope_end(t, scope, 1, &x);
     }
     return x;

@@ -12,9 +12,19 @@ static bool param_wants(const ddi_param *p)
 static void linear_back(ddi_tape *t, ddi_node *node)
 {
     dd_op_linear *a = node->args;
+    a->x = ddi_need(t, node->in[0]);
+    a->y = ddi_need(t, node->out);
     a->g_y = ddi_grad_in(t, node->out, a->relu != 0);
     a->g_x = ddi_grad_out(t, node->in[0], &a->add);
     ddi_tape_run(t, DD_OPERATOR_linear_grad, a);
+}
+
+static void linear_again(ddi_tape *t, const ddi_node *node, void *y)
+{
+    dd_op_linear a = *(const dd_op_linear *)node->args;
+    a.x = ddi_need(t, node->in[0]);
+    a.y = y;
+    ddi_tape_run(t, DD_OPERATOR_linear, &a);
 }
 
 ddi_value *ddi_linear(ddi_tape *t, ddi_value *x, ddi_param *w, ddi_param *bias, bool relu, ddi_value *into)
@@ -46,8 +56,11 @@ ddi_value *ddi_linear(ddi_tape *t, ddi_value *x, ddi_param *w, ddi_param *bias, 
     const double products = (double)rows * (double)K * (double)N;
     ddi_tape_count(t, products, products, (double)(x->count + y->count + w->count));
     ddi_node *node = ddi_note(t, linear_back, y, param_wants(w) || param_wants(bias), &a, sizeof a, 1, &x);
-    ddi_note_saved(node, x);
-    ddi_note_saved(node, relu ? y : NULL);
+    ddi_note_needed(node, x);
+    if (t->sparing && relu && N > K && !into) {
+        ddi_note_again(node, linear_again);
+    }
+    ddi_note_needed(node, relu ? y : NULL);
     return y;
 }
 
@@ -242,6 +255,17 @@ static void layernorm_back(ddi_tape *t, ddi_node *node)
     }
 }
 
+/* From the sum that was kept. */
+static void layernorm_again(ddi_tape *t, const ddi_node *node, void *y)
+{
+    dd_op_layernorm a = *(const dd_op_layernorm *)node->args;
+    a.x = a.s;
+    a.r = a.s = NULL;
+    a.y = y;
+    a.dropout.rate = 0;
+    ddi_tape_run(t, DD_OPERATOR_layernorm, &a);
+}
+
 ddi_value *ddi_layernorm(ddi_tape *t, ddi_value *x, ddi_value *r, ddi_param *gamma, ddi_param *beta, double dropout)
 {
     const int64_t d = x->shape[x->ndim - 1], rows = x->count / d;
@@ -271,5 +295,8 @@ ddi_value *ddi_layernorm(ddi_tape *t, ddi_value *x, ddi_value *r, ddi_param *gam
     ddi_note_saved(node, s ? s : x);
     ddi_note_saved(node, mean);
     ddi_note_saved(node, rstd);
+    if (s) {
+        ddi_note_again(node, layernorm_again);
+    }
     return y;
 }

@@ -9,9 +9,14 @@ enum { DDI_NODE_INPUTS = 5, DDI_NODE_SAVED = 10 };
 
 typedef void (*ddi_backward_fn)(ddi_tape *tape, ddi_node *node);
 
+/* Runs the node's operator once more, with its result in `y`. */
+typedef void (*ddi_again_fn)(ddi_tape *tape, const ddi_node *node, void *y);
+
 struct ddi_node {
     ddi_node *older;
     ddi_backward_fn backward;
+    ddi_again_fn again;
+    dd_dropout drawn; /* of what was made, in place */
     ddi_value *out, *in[DDI_NODE_INPUTS];
     ddi_block *saved[DDI_NODE_SAVED]; /* blocks that the gradient reads */
     int32_t saved_count;
@@ -37,6 +42,12 @@ ddi_node *ddi_note(ddi_tape *tape, ddi_backward_fn backward, ddi_value *out, boo
                    size_t args_bytes, int32_t inputs, ddi_value *const *in);
 /* The node's gradient reads the value's memory. */
 void ddi_note_saved(ddi_node *node, ddi_value *value);
+/* The same for gradients that call ddi_need before they read it: what can be made again is not held. */
+void ddi_note_needed(ddi_node *node, ddi_value *value);
+/* The node's result need not be held: `again` makes it once more, from what the node has saved and what it needs. */
+void ddi_note_again(ddi_node *node, ddi_again_fn again);
+/* The value's data, made again where they are gone. NULL: the tape has failed. */
+void *ddi_need(ddi_tape *tape, ddi_value *value);
 
 /* Where the gradient of v goes. *add: there is something already. NULL: not wanted, or the tape has failed. */
 void *ddi_grad_out(ddi_tape *tape, ddi_value *v, int32_t *add);

@@ -22,6 +22,9 @@ void ddi_dropout(ddi_tape *t, ddi_value *x, double rate)
     ddi_tape_run(t, DD_OPERATOR_dropout, &a);
     ddi_tape_count(t, 0, 0, 2 * (double)x->count);
     ddi_note(t, dropout_back, ddi_view(t, x, 0, x->ndim, x->shape), false, &a, sizeof a, 1, &x);
+    if (x->again) {
+        x->again->drawn = draw;
+    }
 }
 
 /* ---- a + b */
@@ -46,6 +49,15 @@ static void plus_back(ddi_tape *t, ddi_node *node)
     }
 }
 
+static void plus_again(ddi_tape *t, const ddi_node *node, void *y)
+{
+    dd_op_add a = *(const dd_op_add *)node->args;
+    a.a = ddi_need(t, node->in[0]);
+    a.b = ddi_need(t, node->in[1]);
+    a.y = y;
+    ddi_tape_run(t, DD_OPERATOR_add, &a);
+}
+
 ddi_value *ddi_plus(ddi_tape *t, ddi_value *a, ddi_value *b)
 {
     ddi_value *y = ddi_new(t, a->ndim, a->shape);
@@ -53,7 +65,10 @@ ddi_value *ddi_plus(ddi_tape *t, ddi_value *a, ddi_value *b)
     ddi_tape_run(t, DD_OPERATOR_add, &args);
     ddi_tape_count(t, 0, 0, 3 * (double)a->count);
     ddi_value *in[] = {a, b};
-    ddi_note(t, plus_back, y, false, &args, sizeof args, 2, in);
+    ddi_node *node = ddi_note(t, plus_back, y, false, &args, sizeof args, 2, in);
+    ddi_note_needed(node, a);
+    ddi_note_needed(node, b);
+    ddi_note_again(node, plus_again);
     return y;
 }
 

@@ -280,6 +280,37 @@ void ddi_note_saved(ddi_node *node, ddi_value *value)
     }
 }
 
+void ddi_note_needed(ddi_node *node, ddi_value *value)
+{
+    if (value && !value->again) {
+        ddi_note_saved(node, value);
+    }
+}
+
+void ddi_note_again(ddi_node *node, ddi_again_fn again)
+{
+    if (node) {
+        node->again = again;
+        node->out->again = node;
+    }
+}
+
+void *ddi_need(ddi_tape *t, ddi_value *v)
+{
+    if (!v->again || v->held || t->status != DD_OK) {
+        return v->data;
+    }
+    if (give_block(t, v, (size_t)v->count * t->element)) {
+        v->rebuilt = true;
+        v->again->again(t, v->again, v->data);
+        const dd_op_dropout drop = {v->data, v->data, v->count, v->again->drawn};
+        if (drop.dropout.rate > 0) {
+            ddi_tape_run(t, DD_OPERATOR_dropout, &drop);
+        }
+    }
+    return t->status == DD_OK ? v->data : NULL;
+}
+
 /* ---- Gradients */
 
 static char *new_grad(ddi_tape *t, ddi_value *v)
@@ -394,6 +425,10 @@ static void run_back(ddi_tape *t, const ddi_node *first)
         drop_node(t, node);
         if (!node->out->base) {
             drop_grad(t, node->out);
+        }
+        if (node->out->rebuilt) {
+            drop_value(t, node->out);
+            node->out->rebuilt = false;
         }
     }
 }

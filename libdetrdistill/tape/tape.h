@@ -29,6 +29,8 @@ struct ddi_value {
     ddi_block *grad_block; /* gradient that has arrived so far; NULL: none yet */
     ddi_value *older;      /* in the order they were made; for scopes */
     bool held;             /* its scope has a reference on the block */
+    ddi_node *again;       /* can make the data once more: nobody needs to hold them for the way back; NULL: cannot */
+    bool rebuilt;          /* the data were made again, and live until that node's turn */
 };
 
 /* Where operations are counted. */
@@ -57,6 +59,7 @@ typedef struct ddi_tape {
     int32_t dtype, compute; /* DD_F32 or DD_F64; DD_COMPUTE_* */
     size_t element;
     bool record, dry, training; /* training: dropout draws */
+    bool sparing;               /* wide hidden layers are made again on the way back */
     dd_status status;
     ddi_arena arena;
     ddi_bump *bump, *bump_first;

@@ -226,23 +226,26 @@ typedef struct row_factors {
 
 static dd_status rows_weight_grad(dd_exec *exec, row_factors f, bool round, weight_grad *v)
 {
-    if (round) {
 #if PATCH_PAIRS
+    if (round) {
         f.x = joined_copy(exec, f.x, f.rows, f.K, f.ldx);
         f.g = joined_copy(exec, f.g, f.rows, f.N, f.ldg);
         f.rows = PATCH_UNITS(f.rows);
-#else
-        f.x = rounded_copy(exec, f.x, f.rows, f.K, f.ldx);
-        f.g = rounded_copy(exec, f.g, f.rows, f.N, f.ldg);
-#endif
         f.ldx = f.K;
         f.ldg = f.N;
         if (!f.x || !f.g) {
             return DD_ERR_NOMEM;
         }
     }
+#endif
     const patch map = linear_rows(f.x, f.ldx, f.K, NULL, 0, 0, f.rows);
-    outer_job o = {.map = &map, .pairs = round && PATCH_PAIRS, .g = f.g, .g_cell = f.ldg, .M = f.N, .N = f.K};
+    outer_job o = {.map = &map,
+                   .pairs = round && PATCH_PAIRS,
+                   .round = round && !PATCH_PAIRS,
+                   .g = f.g,
+                   .g_cell = f.ldg,
+                   .M = f.N,
+                   .N = f.K};
     return weight_grad_run(exec, &o, v);
 }
 
@@ -321,7 +324,7 @@ static void pad_row(void *arg, int64_t i)
     memset(to + edge + inner, 0, (size_t)edge * sizeof *to);
 }
 
-/* What the outputs read of x, in rows as products take them, or plain ones (rounded to bf16 where that is asked for). Where a
+/* What the outputs read of x, in rows as products take them, or plain ones (which sums of outer products round). Where a
  * cell is narrow, x is padded and a row of the kernel is one tap, for its cells follow one another. False: out of memory. */
 static bool conv_source(dd_exec *exec, const dd_op_conv *op, bool plain, patch *g, patch_tap *tap)
 {
@@ -336,9 +339,7 @@ static bool conv_source(dd_exec *exec, const dd_op_conv *op, bool plain, patch *
             cpu_parallel_for(exec->threads, op->B * height, pad_row, &job);
         }
         x = job.y;
-    } else if (plain) {
-        x = round ? rounded_copy(exec, x, cells, op->Cin, op->Cin) : x;
-    } else {
+    } else if (!plain) {
         x = patch_factors(exec, x, cells, op->Cin, &row, round);
     }
     const int32_t across = narrow ? 1 : op->kernel, pad = narrow ? 0 : op->pad;
@@ -456,11 +457,10 @@ static dd_status conv_weight_grad(dd_exec *exec, const dd_op_conv *op, int64_t c
     if (op->kernel == 1 && op->stride == 1 && op->pad == 0) {
         return rows_weight_grad(exec, (row_factors){op->x, op->g_y, cells, op->Cin, op->Cout, op->Cin, op->Cout}, round, &v);
     }
-    const float *g_y = round ? rounded_copy(exec, op->g_y, cells, op->Cout, op->Cout) : op->g_y;
-    if (!g_y || !conv_source(exec, op, true, &map, tap)) {
+    if (!conv_source(exec, op, true, &map, tap)) {
         return DD_ERR_NOMEM;
     }
-    outer_job o = {.map = &map, .g = g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
+    outer_job o = {.map = &map, .round = round, .g = op->g_y, .g_cell = op->Cout, .M = op->Cout, .N = map.depth};
     return weight_grad_run(exec, &o, &v);
 }
 

@@ -22,3 +22,8 @@ void cpu_parallel_for(int32_t threads, int64_t n, void (*fn)(void *arg, int64_t 
         }
     }
 }
+
+int32_t cpu_thread_number(void)
+{
+    return omp_get_thread_num();
+}

@@ -9,6 +9,9 @@
  * which i is open, so fn must compute the same bits for i wherever it runs. */
 void cpu_parallel_for(int32_t threads, int64_t n, void (*fn)(void *arg, int64_t i), void *arg);
 
+/* Inside of fn: 0 .. threads - 1, for memory of a thread's own. */
+int32_t cpu_thread_number(void);
+
 /* Pieces of at most `size` elements that make up `count`. */
 static inline int64_t cpu_pieces(int64_t count, int64_t size)
 {

@@ -110,6 +110,8 @@ INLINE void patch_products(const float *const *row, const float *panel, int64_t 
     }
     for (int64_t k = 0; k < K; k++) {
         const vf b0 = v_load(panel + k * TILE_COLUMNS), b1 = v_load(panel + k * TILE_COLUMNS + VW);
+        _mm_prefetch((const char *)(panel + (k + 8) * TILE_COLUMNS), _MM_HINT_T0);
+        _mm_prefetch((const char *)(panel + (k + 8) * TILE_COLUMNS + VW), _MM_HINT_T0);
         for (int i = 0; i < TILE_ROWS; i++) {
             const vf x = v_set(at[i][k]);
             sum[i][0] = patch_product(x, b0, sum[i][0]);
@@ -143,6 +145,11 @@ static void patch_tile(const patch *g, const patch_group *group, const patch_cel
             sum[i][0] = v_load_n(from, lanes);
             sum[i][1] = lanes > VW ? v_load_n(from + VW, lanes - VW) : v_zero();
         }
+    }
+    for (int i = 0; i < TILE_ROWS; i++) {
+        const float *to = g->dst + cell[n + minimum(i, rows - 1)].dst + column;
+        __builtin_prefetch(to, 1);
+        __builtin_prefetch(to + VW, 1);
     }
     for (int64_t part = 0; part < group->parts; part++) {
         patch_products(group->row[part] + n, panel + group->packed[part], group->K[part], sum);
@@ -416,6 +423,7 @@ typedef struct rounding_job {
 
 #define ROUNDED_ROWS 32
 
+#if !PATCH_PAIRS
 static void round_rows(void *arg, int64_t piece)
 {
     const rounding_job *job = arg;
@@ -437,6 +445,7 @@ static const float *rounded_copy(dd_exec *exec, const float *x, int64_t rows, in
     }
     return y;
 }
+#endif
 
 #if PATCH_PAIRS
 static void pair_rows(void *arg, int64_t piece)
