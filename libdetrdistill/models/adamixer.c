@@ -119,11 +119,7 @@ static dd_status build(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     adamixer *m = net->parts;
     char at[DDI_NAME_BYTES];
-    m->block = (ddi_block_config){.d = c->d,
-                                  .heads = c->decoder_heads,
-                                  .dropout = c->dropout,
-                                  .attention_dropout = c->attention_dropout,
-                                  .activation_dropout = c->activation_dropout};
+    m->block = ddi_config_block(c, false);
     build_neck(net, b);
     build_queries(net, b);
     for (int32_t i = 0; i < c->decoder_layers; i++) {
@@ -279,7 +275,6 @@ static void run_stages(ddi_tape *t, const ddi_net *net, query_group *group, int3
 
 static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, ddi_detections *out)
 {
-    enum { SECOND_STREAMS = 1 << 24 }; /* more than the first group ever draws from */
     const ddi_model_config *c = &net->config;
     const adamixer *m = net->parts;
     const int64_t B = in->image->shape[0];
@@ -298,7 +293,7 @@ static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, 
     group[0] = make_group(t, c, out->queries.content, ddi_param_value(t, m->boxes), sizes, t->stream);
     out->queries.reference = out->reference = group[0].position;
     if (in->group && in->group(t, in->group_arg, B, &other)) {
-        group[groups++] = make_group(t, c, other.content, whole_images(t, other.content->shape[1]), sizes, SECOND_STREAMS);
+        group[groups++] = make_group(t, c, other.content, whole_images(t, other.content->shape[1]), sizes, DDI_SECOND_STREAMS);
     }
     run_stages(t, net, group, groups, sizes, out);
 }

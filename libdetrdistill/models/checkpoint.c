@@ -108,7 +108,29 @@ bool ddi_file_same(const dd_tensorfile *file, const char *a, const char *b)
     return ddi_file_shape(file, a, 2, &first) && ddi_file_shape(file, b, 2, &second) && ddi_same_bytes(&first, &second);
 }
 
-int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels)
+dd_status ddi_file_deformable(const dd_tensorfile *file, ddi_model_config *c)
+{
+    dd_tensor view;
+    if (!ddi_file_shape(file, "model.level_embed", 2, &view)) {
+        return ddi_file_lacks("model.level_embed");
+    }
+    if (view.shape[0] > DDI_MOST_LEVELS || view.shape[1] > 8192) {
+        return ddi_fail(DD_ERR_LIMIT, "model.level_embed", "the file's model has more than %d levels or 8192 channels",
+                        DDI_MOST_LEVELS);
+    }
+    c->levels = (int32_t)view.shape[0];
+    c->d = view.shape[1];
+    c->encoder_ffn = 1;
+    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
+    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
+    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, or more than %d", DDI_MOST_LAYERS);
+    }
+    return DD_OK;
+}
+
+/* Points of a head on a level; 0: the rows do not fit the numbers of heads and levels. */
+static int32_t count_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels)
 {
     dd_tensor view;
     const bool found = ddi_file_shape(file, name, 2, &view);
@@ -117,10 +139,19 @@ int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t hea
                : 0;
 }
 
-dd_status ddi_file_bad_heads(int64_t heads, int32_t levels)
+dd_status ddi_file_sampling(const dd_tensorfile *file, int64_t heads, ddi_model_config *c)
 {
-    return ddi_fail(DD_ERR_SHAPE, "heads",
-                    "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)heads, levels);
+    static const char encoder[] = "model.encoder.layers.0.self_attn.attention_weights.weight";
+    static const char decoder[] = "model.decoder.layers.0.encoder_attn.attention_weights.weight";
+    c->encoder_heads = c->decoder_heads = (int32_t)heads;
+    c->encoder_points = c->encoder_layers > 0 ? count_points(file, encoder, heads, c->levels) : 1;
+    c->decoder_points = count_points(file, decoder, heads, c->levels);
+    if (c->encoder_points == 0 || c->decoder_points == 0) {
+        return ddi_fail(DD_ERR_SHAPE, "heads",
+                        "the file's attention weights do not fit %lld heads and %d levels; give heads=", (long long)heads,
+                        c->levels);
+    }
+    return DD_OK;
 }
 
 /* The family of a map; without one that of the tensors' own names. */

@@ -42,15 +42,6 @@ typedef struct conditional_detr {
 
 /* ---- Parameters */
 
-static ddi_block_config block_config(const ddi_model_config *c, bool encoder)
-{
-    return (ddi_block_config){.d = c->d,
-                              .heads = encoder ? c->encoder_heads : c->decoder_heads,
-                              .dropout = c->dropout,
-                              .attention_dropout = c->attention_dropout,
-                              .activation_dropout = c->activation_dropout};
-}
-
 static void build_projection(ddi_net *net, ddi_build *b)
 {
     const ddi_model_config *c = &net->config;
@@ -98,7 +89,7 @@ static void build_decoder(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     conditional_detr *m = net->parts;
     char at[DDI_NAME_BYTES];
-    m->block = block_config(c, false);
+    m->block = ddi_config_block(c, false);
     for (int32_t i = 0; i < c->decoder_layers; i++) {
         snprintf(at, sizeof at, "model.decoder.layers.%d.", i);
         build_self_attention(&m->decoder[i].self, b, at, c->d);
@@ -141,7 +132,7 @@ static dd_status build(ddi_net *net, ddi_build *b)
     conditional_detr *m = net->parts;
     const ddi_init normal = {DDI_INIT_NORMAL, 1, 0};
     build_projection(net, b);
-    m->encoder.block = block_config(c, true);
+    m->encoder.block = ddi_config_block(c, true);
     ddi_build_detr_encoder(&m->encoder, b, c->encoder_layers, c->encoder_ffn);
     net->queries = ddi_build_param(b, "model.", "query_position_embeddings.weight", normal, DDI_SHAPE(c->queries, c->d));
     build_decoder(net, b);
@@ -324,7 +315,6 @@ static ddi_value *project(ddi_tape *t, const conditional_detr *m, ddi_value *sta
 
 static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, ddi_detections *out)
 {
-    enum { SECOND_STREAMS = 1 << 24 }; /* more than the first group ever draws from */
     const int64_t B = in->image->shape[0], d = net->config.d;
     const conditional_detr *m = net->parts;
     ddi_query_values own = {0}, other = {0};
@@ -347,7 +337,7 @@ static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, 
     out->queries = group[0].start;
     out->reference = out->queries.reference;
     if (in->group && in->group(t, in->group_arg, B, &other)) {
-        group[groups++] = make_group(t, net, other, SECOND_STREAMS);
+        group[groups++] = make_group(t, net, other, DDI_SECOND_STREAMS);
     }
     run_decoder(t, net, group, groups, position, masks.padding, out);
 }

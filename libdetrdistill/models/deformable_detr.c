@@ -31,17 +31,6 @@ typedef struct deformable_detr {
 
 /* ---- Parameters */
 
-static ddi_block_config block_config(const ddi_model_config *c, bool encoder)
-{
-    return (ddi_block_config){.d = c->d,
-                              .heads = encoder ? c->encoder_heads : c->decoder_heads,
-                              .levels = c->levels,
-                              .points = encoder ? c->encoder_points : c->decoder_points,
-                              .dropout = c->dropout,
-                              .attention_dropout = c->attention_dropout,
-                              .activation_dropout = c->activation_dropout};
-}
-
 static void build_queries(ddi_net *net, ddi_build *b)
 {
     const ddi_model_config *c = &net->config;
@@ -66,7 +55,7 @@ static void build_decoder(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     deformable_detr *m = net->parts;
     char at[DDI_NAME_BYTES];
-    m->block = block_config(c, false);
+    m->block = ddi_config_block(c, false);
     for (int32_t i = 0; i < c->decoder_layers; i++) {
         snprintf(at, sizeof at, "model.decoder.layers.%d.", i);
         ddi_build_self_attention(&m->decoder[i].self, b, at, &m->block);
@@ -140,7 +129,7 @@ static dd_status build(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     deformable_detr *m = net->parts;
     ddi_build_neck(&m->neck, b, c->levels, c->d, c->backbone.width, c->neck_bias);
-    m->encoder.block = block_config(c, true);
+    m->encoder.block = ddi_config_block(c, true);
     m->encoder.temperature = 10000;
     m->encoder.offset = -0.5;
     ddi_build_deformable_encoder(&m->encoder, b, c->encoder_layers, c->encoder_ffn);
@@ -288,7 +277,6 @@ static void run_decoder(ddi_tape *t, const ddi_net *net, query_group *group, int
 
 static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, ddi_detections *out)
 {
-    enum { SECOND_STREAMS = 1 << 24 }; /* more than the first group ever draws from */
     const ddi_model_config *c = &net->config;
     const deformable_detr *m = net->parts;
     const int64_t B = in->image->shape[0];
@@ -310,7 +298,7 @@ static void forward(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, 
     group[0] = make_group(t, c, out->queries, t->stream);
     if (in->group && in->group(t, in->group_arg, B, &other)) {
         other.reference = other.reference ? other.reference : table_reference(t, net, other.position);
-        group[groups++] = make_group(t, c, other, SECOND_STREAMS);
+        group[groups++] = make_group(t, c, other, DDI_SECOND_STREAMS);
     }
     run_decoder(t, net, group, groups, &masks, out);
 }

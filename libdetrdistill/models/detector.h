@@ -46,6 +46,9 @@ typedef struct ddi_query_values {
     ddi_value *reference;          /* [B,N,2 or 4] */
 } ddi_query_values;
 
+/* Where a second group's streams of dropout begin: more than the first ever draws from. */
+enum { DDI_SECOND_STREAMS = 1 << 24 };
+
 /* Makes a second group of queries for the decoder. Returns false where there is none. */
 typedef bool (*ddi_group_fn)(ddi_tape *tape, void *arg, int64_t images, ddi_query_values *queries);
 
@@ -157,6 +160,9 @@ int32_t ddi_detector_number(const ddi_detector *detector);
 dd_status ddi_net_build(ddi_net *net, ddi_build *build, const ddi_model_config *config);
 void ddi_net_free(ddi_net *net, ddi_exec *exec);
 
+/* What the blocks of the encoder, or of the decoder, share. */
+ddi_block_config ddi_config_block(const ddi_model_config *config, bool encoder);
+
 /* Checks that all families share: the backbone, divisible widths. NULL: nothing is wrong. */
 const char *ddi_config_complaint(const ddi_model_config *config);
 
@@ -169,8 +175,9 @@ dd_status ddi_file_lacks(const char *what);
 /* Two matrices of the same type and shape, the same to the bit; by name: false, too, where one is not there. */
 bool ddi_same_bytes(const dd_tensor *a, const dd_tensor *b);
 bool ddi_file_same(const dd_tensorfile *file, const char *a, const char *b);
-/* Points of a head on a level, by the weight that gives theirs; 0: its rows do not fit the numbers of heads and levels. */
-int32_t ddi_file_points(const dd_tensorfile *file, const char *name, int64_t heads, int64_t levels);
-dd_status ddi_file_bad_heads(int64_t heads, int32_t levels);
+/* Levels, width and layers of a deformable transformer. */
+dd_status ddi_file_deformable(const dd_tensorfile *file, ddi_model_config *config);
+/* Its heads, and the points that fit them; layers and levels are known already. */
+dd_status ddi_file_sampling(const dd_tensorfile *file, int64_t heads, ddi_model_config *config);
 
 #endif

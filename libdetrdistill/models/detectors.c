@@ -27,6 +27,17 @@ int32_t ddi_detector_number(const ddi_detector *detector)
     return i;
 }
 
+ddi_block_config ddi_config_block(const ddi_model_config *c, bool encoder)
+{
+    return (ddi_block_config){.d = c->d,
+                              .heads = encoder ? c->encoder_heads : c->decoder_heads,
+                              .levels = c->levels,
+                              .points = encoder ? c->encoder_points : c->decoder_points,
+                              .dropout = c->dropout,
+                              .attention_dropout = c->attention_dropout,
+                              .activation_dropout = c->activation_dropout};
+}
+
 const char *ddi_config_complaint(const ddi_model_config *c)
 {
     for (int32_t s = 0; s < 4; s++) {

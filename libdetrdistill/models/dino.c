@@ -34,17 +34,6 @@ typedef struct dino {
 
 /* ---- Parameters */
 
-static ddi_block_config block_config(const ddi_model_config *c, bool encoder)
-{
-    return (ddi_block_config){.d = c->d,
-                              .heads = encoder ? c->encoder_heads : c->decoder_heads,
-                              .levels = c->levels,
-                              .points = encoder ? c->encoder_points : c->decoder_points,
-                              .dropout = c->dropout,
-                              .attention_dropout = c->attention_dropout,
-                              .activation_dropout = c->activation_dropout};
-}
-
 static void build_queries(ddi_net *net, ddi_build *b)
 {
     const ddi_model_config *c = &net->config;
@@ -61,7 +50,7 @@ static void build_decoder(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     dino *m = net->parts;
     char at[DDI_NAME_BYTES];
-    m->block = block_config(c, false);
+    m->block = ddi_config_block(c, false);
     for (int32_t i = 0; i < c->decoder_layers; i++) {
         snprintf(at, sizeof at, "model.decoder.layers.%d.", i);
         ddi_build_self_attention(&m->decoder[i].self, b, at, &m->block);
@@ -128,7 +117,7 @@ static dd_status build(ddi_net *net, ddi_build *b)
     const ddi_model_config *c = &net->config;
     dino *m = net->parts;
     ddi_build_neck(&m->neck, b, c->levels, c->d, c->backbone.width, c->neck_bias);
-    m->encoder.block = block_config(c, true);
+    m->encoder.block = ddi_config_block(c, true);
     m->encoder.temperature = c->position_temperature;
     m->encoder.offset = c->position_offset;
     ddi_build_deformable_encoder(&m->encoder, b, c->encoder_layers, c->encoder_ffn);
@@ -345,7 +334,6 @@ static void note_outputs(const query_group *group, int32_t groups, ddi_detection
 static void run_queries(ddi_tape *t, const ddi_net *net, const ddi_model_input *in, const ddi_level_masks *masks,
                         ddi_detections *out)
 {
-    enum { SECOND_STREAMS = 1 << 24 }; /* more than the first group ever draws from */
     const ddi_model_config *c = &net->config;
     const dino *m = net->parts;
     const int64_t B = in->image->shape[0];
@@ -361,7 +349,7 @@ static void run_queries(ddi_tape *t, const ddi_net *net, const ddi_model_input *
     }
     group[0] = make_group(t, c, out->queries, noisy ? &out->denoising : NULL, t->stream);
     if (in->group && in->group(t, in->group_arg, B, &other)) {
-        group[groups++] = make_group(t, c, other, NULL, SECOND_STREAMS);
+        group[groups++] = make_group(t, c, other, NULL, DDI_SECOND_STREAMS);
     }
     if (t->status == DD_OK) {
         run_decoder(t, net, group, groups, masks, out);

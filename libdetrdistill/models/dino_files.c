@@ -228,21 +228,7 @@ static bool is_shared(const dd_tensorfile *file, const ddi_unsaid *s, const ddi_
 static dd_status read_sizes(const dd_tensorfile *file, ddi_model_config *c)
 {
     dd_tensor view;
-    if (!ddi_file_shape(file, "model.level_embed", 2, &view)) {
-        return ddi_file_lacks("model.level_embed");
-    }
-    if (view.shape[0] > DDI_MOST_LEVELS || view.shape[1] > 8192) {
-        return ddi_fail(DD_ERR_LIMIT, "model.level_embed", "the file's model has more than %d levels or 8192 channels",
-                        DDI_MOST_LEVELS);
-    }
-    c->levels = (int32_t)view.shape[0];
-    c->d = view.shape[1];
-    c->encoder_ffn = 1;
-    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
-    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
-    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, or more than %d", DDI_MOST_LAYERS);
-    }
+    DDI_TRY(ddi_file_deformable(file, c));
     if (!ddi_file_shape(file, "model.query_content_embeddings.weight", 2, &view)) {
         return ddi_file_lacks("model.query_content_embeddings.weight");
     }
@@ -257,16 +243,9 @@ static dd_status read_sizes(const dd_tensorfile *file, ddi_model_config *c)
 
 static dd_status read_tensors(const dd_tensorfile *file, const ddi_unsaid *s, ddi_model_config *c)
 {
-    static const char encoder[] = "model.encoder.layers.0.self_attn.attention_weights.weight";
-    static const char decoder[] = "model.decoder.layers.0.encoder_attn.attention_weights.weight";
     DDI_TRY(read_sizes(file, c));
     c->refine = c->two_stage = true;
-    c->encoder_heads = c->decoder_heads = (int32_t)s->heads;
-    c->encoder_points = c->encoder_layers > 0 ? ddi_file_points(file, encoder, s->heads, c->levels) : 1;
-    c->decoder_points = ddi_file_points(file, decoder, s->heads, c->levels);
-    if (c->encoder_points == 0 || c->decoder_points == 0) {
-        return ddi_file_bad_heads(s->heads, c->levels);
-    }
+    DDI_TRY(ddi_file_sampling(file, s->heads, c));
     c->neck_bias = !(is_from(s, "mmdet3") && ddi_file_all_zero(file, "model.input_proj.0.0.bias"));
     c->shared_class_head = is_shared(file, s, c, "class_embed.%d.weight");
     c->shared_box_head = is_shared(file, s, c, "bbox_embed.%d.layers.0.weight");
