@@ -1,41 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Training steps through attached DINO models: denoising queries, the encoder's proposals, queries of a teacher that saw the
  * picture. */
+#include "attached.h"
 #include "case.h"
-#include "models.h"
 #include "models/model.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-typedef struct setup {
-    dd_context *context;
-    dd_model *student, *teacher;
-    dd_distiller *distiller;
-    pictures batch;
-} setup;
-
-static void set_up(setup *s, const char *context, const char *student, const char *teacher, const char *options)
-{
-    s->context = new_context(context);
-    s->student = new_model(s->context, student, 5);
-    s->teacher = teacher ? new_model(s->context, teacher, 6) : NULL;
-    GOOD(dd_distiller_create(&s->distiller, s->context, options));
-    GOOD(dd_distiller_attach(s->distiller, s->student, s->teacher));
-    pictures_fill(&s->batch, 3);
-    pictures_bind(&s->batch, s->distiller);
-}
-
-static void tear_down(setup *s)
-{
-    dd_distiller_free(s->distiller);
-    dd_model_free(s->student);
-    dd_model_free(s->teacher);
-    dd_context_free(s->context);
-}
 
 /* With the same random numbers each time. */
 static double step(setup *s)
@@ -46,44 +18,15 @@ static double step(setup *s)
     return total;
 }
 
-static double term(const setup *s, const char *name)
+static uint64_t hash_same_step(setup *s)
 {
-    double value;
-    GOOD(dd_distiller_term_get(s->distiller, name, &value));
-    return value;
-}
-
-static bool has_term(const setup *s, const char *name)
-{
-    double value;
-    return dd_distiller_term_get(s->distiller, name, &value) == DD_OK;
-}
-
-static uint64_t hash_step(setup *s)
-{
-    GOOD(dd_model_zero_gradients(s->student));
-    GOOD(dd_distiller_zero_gradients(s->distiller));
-    step(s);
-    const uint64_t terms = case_hash_terms(s->distiller);
-    return hash_bytes(hash_model_gradients(s->student), &terms, sizeof terms);
+    s->student->tape.step = 0;
+    return hash_step(s);
 }
 
 /* ---- Gradients against central differences (f64, reference) */
 
 #define STEP 1e-6
-
-static uint64_t hash_matchings(dd_distiller *d)
-{
-    static const char *const names[] = {"match.det", "match.prior", "match.logits", "match.encoder"};
-    uint64_t hash = 1;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        dd_tensor view;
-        if (dd_distiller_result(d, names[i], &view) == DD_OK) {
-            hash = hash_bytes(hash, view.data, (size_t)tensor_elements(&view) * 4);
-        }
-    }
-    return hash;
-}
 
 typedef struct difference_check {
     setup *setup;
@@ -109,14 +52,6 @@ static void compare(difference_check *c, const char *name, const dd_tensor *valu
     }
     c->compared++;
     c->not_zero += fabs(analytic) > 1e-6;
-}
-
-static dd_tensor copy_of(const dd_tensor *view)
-{
-    dd_tensor copy = *view;
-    copy.data = malloc((size_t)tensor_elements(view) * 8);
-    memcpy(copy.data, view->data, (size_t)tensor_elements(view) * 8);
-    return copy;
 }
 
 /* References do not depend on the model then, only on which tokens are chosen: nothing is lost where they have no way back. */
@@ -164,7 +99,7 @@ static int32_t read_gradients(setup *s, const choice *which, dd_tensor *grad)
     return count;
 }
 
-static void check_differences(const char *student, const char *teacher, const char *options, const choice *which, bool fixed)
+static void check_chosen(const char *student, const char *teacher, const char *options, const choice *which, bool fixed)
 {
     enum { MOST = 400 };
     static dd_tensor grad[MOST];
@@ -202,27 +137,25 @@ static void check_differences(const char *student, const char *teacher, const ch
 static void derivative_of_all(void **state)
 {
     static const choice all = {.without = "enc_out_bbox_embed.layers.2"};
-    check_differences(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1", DINO_TEACHER "dtype=f64", "weight.features=3", &all,
-                      true);
-    check_differences(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1 shared-class-head=1 shared-box-head=1 label-rows=4",
-                      DINO_WIDE "dtype=f64", "prior=group contrastive=1 contrastive-width=8 feature-source=encoder", &all,
-                      true);
+    check_chosen(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1", DINO_TEACHER "dtype=f64", "weight.features=3", &all,
+                 true);
+    check_chosen(DINO_STUDENT "decoder-layers=1 dtype=f64 training=1 shared-class-head=1 shared-box-head=1 label-rows=4",
+                 DINO_WIDE "dtype=f64", "prior=group contrastive=1 contrastive-width=8 feature-source=encoder", &all, true);
 }
 
 /* Behind the last reference without a way back. */
 static void derivative_of_the_last_layer(void **state)
 {
     static const choice last = {{"decoder.layers.1.", "embed.1."}, NULL};
-    check_differences(DINO_STUDENT "dtype=f64 training=1", DINO_TEACHER "dtype=f64", "profile=paper", &last, false);
+    check_chosen(DINO_STUDENT "dtype=f64 training=1", DINO_TEACHER "dtype=f64", "profile=paper", &last, false);
 }
 
 /* Of the chosen tokens alone, back through encoder, neck and backbone. */
 static void derivative_of_proposals(void **state)
 {
     static const choice before = {{"enc", "input_proj"}, NULL};
-    check_differences(DINO_STUDENT "dtype=f64 training=1", DINO_TEACHER "dtype=f64",
-                      "weight.det=0 weight.denoising=0 weight.encoder=1.5 logits=0 feature-mask=none prior=none", &before,
-                      false);
+    check_chosen(DINO_STUDENT "dtype=f64 training=1", DINO_TEACHER "dtype=f64",
+                 "weight.det=0 weight.denoising=0 weight.encoder=1.5 logits=0 feature-mask=none prior=none", &before, false);
 }
 
 /* Look forward twice: what the last layer's boxes ask for teaches the box head of the layer before, through the reference that
@@ -377,7 +310,7 @@ static void same_bits_for_any_threads(void **state)
     for (int i = 0; i < 4; i++) {
         setup s;
         set_up(&s, contexts[i], DINO_STUDENT "training=1 dropout=0.1", DINO_TEACHER, "contrastive=1 contrastive-width=8");
-        hash[i] = hash_step(&s);
+        hash[i] = hash_same_step(&s);
         tear_down(&s);
     }
     assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
@@ -452,41 +385,23 @@ static void parameters_of_the_distiller(void **state)
 
 /* ---- Stored outputs of the teacher */
 
-static int each_file(const char *folder, bool removes)
-{
-    char path[512];
-    int n = 0;
-    DIR *stream = opendir(folder);
-    assert_non_null(stream);
-    for (const struct dirent *e; (e = readdir(stream));) {
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        n += e->d_name[0] != '.';
-        if (removes && e->d_name[0] != '.') {
-            unlink(path);
-        }
-    }
-    closedir(stream);
-    return n;
-}
-
 static void read_is_what_was_computed(void **state)
 {
     for (int i = 0; i < 2; i++) {
         setup s;
-        char folder[64] = "/tmp/dd-teacher-XXXXXX";
+        char folder[64];
         int64_t hits, misses;
-        assert_non_null(mkdtemp(folder));
+        new_folder(folder);
         set_up(&s, devices[i], DINO_STUDENT "training=1", DINO_WIDE, "contrastive=1 contrastive-width=8");
-        const uint64_t direct = hash_step(&s);
+        const uint64_t direct = hash_same_step(&s);
         GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
-        const uint64_t computed = hash_step(&s);
+        const uint64_t computed = hash_same_step(&s);
         assert_true(i == 1 || direct == computed); /* rows of a batch do not depend on each other in the reference */
-        assert_true(hash_step(&s) == computed);
+        assert_true(hash_same_step(&s) == computed);
         GOOD(dd_distiller_cache_statistics(s.distiller, &hits, &misses, NULL));
-        assert_true(hits == PICTURES && misses == PICTURES && each_file(folder, false) == PICTURES);
+        assert_true(hits == PICTURES && misses == PICTURES && each_file(folder, NULL, false) == PICTURES);
         tear_down(&s);
-        each_file(folder, true);
-        assert_int_equal(rmdir(folder), 0);
+        remove_folder(folder);
     }
 }
 
