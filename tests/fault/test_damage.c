@@ -94,8 +94,9 @@ static void swap(const sample *s, size_t size)
     }
 }
 
-/* The sanitizer keeps 256 MiB of freed memory unless told; the limit below is of what is in use. */
-const char *__asan_default_options(void);
+/* The sanitizer keeps 256 MiB of freed memory unless told; the limit below is of what is in use. It finds the function only if
+ * the program shows it. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
     return "quarantine_size_mb=16";
