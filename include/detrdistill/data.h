@@ -59,7 +59,8 @@ enum {
  *   - a folder in Pascal VOC's: Annotations/, JPEGImages/, ImageSets/Main/SPLIT.txt, or folders VOC2007, VOC2012, .. of these
  *     (also below VOCdevkit), whose lists are joined;
  *   - a picture, or a folder of pictures: a data set without objects;
- *   - "scenes" or "scenes:train=2000,val=200,test=200,seed=1,size=160,width=0,height=0,classes=5": generated pictures.
+ *   - "scenes" or "scenes:train=2000,val=200,test=200,seed=1,size=160,width=0,height=0,classes=5,objects=8,smallest=small":
+ *     generated pictures with 1 to `objects` shapes each, of COCO's sizes from `smallest` (small|medium|large) on.
  * Options (dd_options_help("dataset")): "split=NAME format=auto|coco|voc|pictures annotations=PATH images=DIR
  * classes=NAME,NAME missing=error|skip empty=drop|keep". A split may be named without its year ("train" for train2017).
  * Labels count from 0 without gaps: COCO's categories by id; VOC's twenty classes in their usual order or, where others

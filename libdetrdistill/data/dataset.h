@@ -35,6 +35,8 @@ typedef enum ddi_tally {
 /* A shape in a generated scene (scenes.c). */
 typedef struct ddi_scenes {
     int32_t width, height, classes;
+    int32_t objects;  /* of a scene, at most */
+    int32_t smallest; /* 0 small, 1 medium, 2 large */
     uint64_t seed;
     uint32_t stream; /* which split */
 } ddi_scenes;

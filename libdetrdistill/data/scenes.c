@@ -15,7 +15,8 @@ const char *const ddi_shape_names[DDI_SCENE_SHAPES] = {"disc",  "square",  "tria
                                                        "cross", "diamond", "hourglass", "corner"};
 
 typedef struct settings {
-    int64_t count[3], seed, size, width, height, classes;
+    int64_t count[3], seed, size, width, height, classes, objects;
+    int32_t smallest;
 } settings;
 
 static const char *const split_names[] = {"train", "val", "test"};
@@ -29,6 +30,8 @@ static const ddi_option options[] = {
     {"width", DDI_INT, offsetof(settings, width), 0, 4096, "0", NULL, "0: size"},
     {"height", DDI_INT, offsetof(settings, height), 0, 4096, "0", NULL, "0: size"},
     {"classes", DDI_INT, offsetof(settings, classes), 1, DDI_SCENE_SHAPES, "5", NULL, "kinds of shapes"},
+    {"objects", DDI_INT, offsetof(settings, objects), 1, DDI_SCENE_OBJECTS, "8", NULL, "shapes of a scene, at most"},
+    {"smallest", DDI_CHOICE, offsetof(settings, smallest), 0, 0, "small", "small|medium|large", "of the sizes of shapes"},
 };
 static const ddi_option_table table = {"scenes", options, sizeof options / sizeof options[0]};
 
@@ -50,11 +53,12 @@ static double draw_between(draws *r, double low, double high)
     return low + (high - low) * draw(r);
 }
 
-/* COCO's small, medium and large objects as they would be if its usual 640 x 480 were this size; a third each. */
+/* COCO's small, medium and large objects as they would be if its usual 640 x 480 were this size; of equal numbers. */
 static double draw_side(draws *r)
 {
     static const double range[3][2] = {{20, 32}, {32, 96}, {96, 240}};
-    const double *sides = range[(int32_t)(3 * draw(r))];
+    const int32_t smallest = r->scenes->smallest;
+    const double *sides = range[smallest + (int32_t)((3 - smallest) * draw(r))];
     const double scale = sqrt((double)r->scenes->width * r->scenes->height / (640.0 * 480.0));
     const double side = draw_between(r, sides[0], sides[1]) * scale;
     return side < 6 ? 6 : side;
@@ -94,7 +98,7 @@ static ddi_shape draw_shape(draws *r)
 int32_t ddi_scene_shapes(const ddi_scenes *scenes, int32_t index, ddi_shape shape[DDI_SCENE_OBJECTS])
 {
     draws r = {scenes, (uint64_t)index << 16};
-    const int32_t wanted = 1 + (int32_t)(DDI_SCENE_OBJECTS * draw(&r));
+    const int32_t wanted = 1 + (int32_t)(scenes->objects * draw(&r));
     int32_t count = 0;
     for (int32_t attempt = 0; attempt < 6 * wanted && count < wanted; attempt++) {
         shape[count] = draw_shape(&r);
@@ -155,6 +159,8 @@ dd_status ddi_scenes_open(dd_dataset *d, const char *words)
     d->scenes = (ddi_scenes){.width = (int32_t)(s.width > 0 ? s.width : s.size),
                              .height = (int32_t)(s.height > 0 ? s.height : s.size),
                              .classes = (int32_t)s.classes,
+                             .objects = (int32_t)s.objects,
+                             .smallest = s.smallest,
                              .seed = (uint64_t)s.seed,
                              .stream = (uint32_t)split};
     if (d->scenes.width < 16 || d->scenes.height < 16) {

@@ -407,11 +407,16 @@ static void scenes_are_fixed(void **state)
     assert_true(look("scenes:seed=2", NULL, 8) != first);
 }
 
-static void scenes_are_balanced(void **state)
+typedef struct census {
+    int32_t by_class[8], by_size[3], total, most;
+} census;
+
+/* Objects of 500 scenes. */
+static census count_objects(const char *path)
 {
     dd_dataset *d;
-    int32_t by_class[8] = {0}, by_size[3] = {0}, total = 0;
-    GOOD(dd_dataset_open(&d, "scenes:train=500,classes=8,width=320,height=240", NULL));
+    census c = {.total = 0};
+    GOOD(dd_dataset_open(&d, path, NULL));
     assert_int_equal(statistic(d, "images-without-targets"), 0);
     assert_int_equal(statistic(d, "clipped"), 0);
     assert_int_equal(statistic(d, "objects"), statistic(d, "targets"));
@@ -420,22 +425,43 @@ static void scenes_are_balanced(void **state)
         const int32_t *labels;
         int32_t count;
         GOOD(dd_dataset_objects(d, i, &count, NULL, &labels, &areas, NULL));
-        assert_in_range(count, 1, 8);
+        assert_true(count >= 1);
+        c.most = count > c.most ? count : c.most;
         for (int32_t k = 0; k < count; k++) {
             const double area = areas[k] * 4; /* as at 640 x 480 */
-            by_class[labels[k]]++;
-            by_size[area < 32 * 32 ? 0 : area < 96 * 96 ? 1 : 2]++;
-            total++;
+            c.by_class[labels[k]]++;
+            c.by_size[area < 32 * 32 ? 0 : area < 96 * 96 ? 1 : 2]++;
+            c.total++;
         }
     }
+    dd_dataset_free(d);
+    return c;
+}
+
+static void scenes_are_balanced(void **state)
+{
+    const census c = count_objects("scenes:train=500,classes=8,width=320,height=240");
+    assert_int_equal(c.most, 8);
     for (int32_t i = 0; i < 8; i++) {
-        assert_in_range(by_class[i], total / 12, total / 6);
+        assert_in_range(c.by_class[i], c.total / 12, c.total / 6);
     }
     for (int32_t i = 0; i < 3; i++) {
-        assert_in_range(by_size[i], total / 6, total / 2);
+        assert_in_range(c.by_size[i], c.total / 6, c.total / 2);
     }
-    dd_dataset_free(d);
+}
+
+static void scenes_as_asked(void **state)
+{
+    dd_dataset *d;
+    const census c = count_objects("scenes:train=500,width=320,height=240,objects=3,smallest=medium");
+    assert_int_equal(c.most, 3);
+    assert_int_equal(c.by_size[0], 0);
+    assert_in_range(c.by_size[1], c.total / 3, 2 * c.total / 3);
+    const census large = count_objects("scenes:train=500,width=320,height=240,smallest=large");
+    assert_int_equal(large.by_size[2], large.total);
     BAD(dd_dataset_open(&d, "scenes:classes=9", NULL), DD_ERR_OPTION);
+    BAD(dd_dataset_open(&d, "scenes:objects=9", NULL), DD_ERR_OPTION);
+    BAD(dd_dataset_open(&d, "scenes:smallest=tiny", NULL), DD_ERR_OPTION);
     BAD(dd_dataset_open(&d, "scenes:width=15", NULL), DD_ERR_OPTION);
     BAD(dd_dataset_open(&d, "scenes:train=0", NULL), DD_ERR_FORMAT);
     BAD(dd_dataset_open(&d, "scenes", "split=trainval"), DD_ERR_OPTION);
@@ -512,10 +538,21 @@ int main(void)
 {
 #define CASE(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(coco_layout),    CASE(coco_objects),     CASE(coco_options),        CASE(exported_layout),
-        CASE(coco_that_lies), CASE(too_many_objects), CASE(voc_of_two_years),    CASE(voc_labels_of_all_splits),
-        CASE(pictures_alone), CASE(scenes_are_fixed), CASE(scenes_are_balanced), CASE(bccd),
-        CASE(coco17),         CASE(toy_cats),
+        CASE(coco_layout),
+        CASE(coco_objects),
+        CASE(coco_options),
+        CASE(exported_layout),
+        CASE(coco_that_lies),
+        CASE(too_many_objects),
+        CASE(voc_of_two_years),
+        CASE(voc_labels_of_all_splits),
+        CASE(pictures_alone),
+        CASE(scenes_are_fixed),
+        CASE(scenes_are_balanced),
+        CASE(scenes_as_asked),
+        CASE(bccd),
+        CASE(coco17),
+        CASE(toy_cats),
     };
     return cmocka_run_group_tests_name("datasets", tests, NULL, NULL);
 }
