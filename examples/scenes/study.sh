@@ -6,8 +6,8 @@
 # side, a thread each. What is finished is passed over when the script is started again.
 #   study.sh PROGRAM OUT [FAMILY..]
 # OUT/results.tsv has a line for each run: family, variant, seed, AP, AP50, seconds; OUT/results.md means and spreads.
-# From the environment: SEEDS ("1 2 3"), JOBS (2), SCENES (1000), VARIANTS (all that are below), epochs of the three kinds of
-# runs: EPOCHS (4), TEACHER_EPOCHS (20), BACKBONE_EPOCHS (20).
+# From the environment: SEEDS ("1 2 3"), JOBS (2), SCENES (500), VARIANTS (all that are below), epochs of the three kinds of
+# runs: EPOCHS (15), TEACHER_EPOCHS (24), BACKBONE_EPOCHS (24). All of it takes about six hours on two cores.
 set -eu
 program=$1
 out=$2
@@ -15,14 +15,12 @@ shift 2
 families=${*:-deformable conditional adamixer dino}
 seeds=${SEEDS:-1 2 3}
 jobs=${JOBS:-2}
-epochs=${EPOCHS:-4}
-teacher_epochs=${TEACHER_EPOCHS:-20}
-backbone_epochs=${BACKBONE_EPOCHS:-20}
-scenes=${SCENES:-1000}
-data=scenes:train=$scenes,val=200,size=128,classes=3
-others=scenes:train=$scenes,val=200,size=128,classes=3,seed=2
-# none: logits and features, without a prior; all of them: assigned. The last two are Table 4's rows without the other terms.
-variants=${VARIANTS:-alone logits features prior none init group assigned prior-init prior-group}
+epochs=${EPOCHS:-15}
+teacher_epochs=${TEACHER_EPOCHS:-24}
+backbone_epochs=${BACKBONE_EPOCHS:-24}
+scenes=${SCENES:-500}
+# none: logits and features, without a prior; all of them: assigned.
+variants=${VARIANTS:-alone logits features prior none init group assigned}
 mkdir -p "$out"
 
 # Student and teacher differ in their backbone, like the published pairs: queries and width are the same, so that every prior
@@ -35,7 +33,7 @@ architecture()
 {
     case $1 in
     deformable) echo "deformable_detr:r18,$common,refine=1,encoder-layers=1,decoder-layers=2,$2" ;;
-    conditional) echo "conditional_detr:r18,$common,encoder-layers=1,decoder-layers=2,$2" ;;
+    conditional) echo "conditional_detr:r18,$common,heads=4,encoder-layers=1,decoder-layers=2,$2" ;;
     adamixer) echo "adamixer:r18,$common,decoder-layers=2,$2" ;;
     dino) echo "dino:r18,$common,encoder-layers=1,decoder-layers=2,denoising=20,$2" ;;
     *)
@@ -56,8 +54,6 @@ terms()
     init) echo prior=init ;;
     group) echo prior=group ;;
     assigned) echo prior=assigned ;;
-    prior-init) echo logits=0 feature-mask=none prior=init ;;
-    prior-group) echo logits=0 feature-mask=none prior=group ;;
     *)
         echo "study.sh: no variant '$1'" >&2
         exit 2
@@ -65,12 +61,39 @@ terms()
     esac
 }
 
-# Conditional DETR reads one map of stride 32 alone: it gets the pictures twice as large.
+# Conditional DETR reads one map of stride 32 alone: larger pictures, and fewer and larger shapes.
+data_of()
+{
+    case $1 in
+    conditional) echo "scenes:train=$scenes,val=200,size=128,classes=3,objects=3,smallest=large" ;;
+    backbone) echo "scenes:train=$scenes,val=200,size=128,classes=3,seed=2" ;;
+    *) echo "scenes:train=$scenes,val=200,size=128,classes=3" ;;
+    esac
+}
+
 size_of()
 {
     case $1 in
-    conditional) echo 256 ;;
+    conditional) echo 192 ;;
     *) echo 128 ;;
+    esac
+}
+
+rates_of()
+{
+    case $1 in
+    conditional) echo --lr 1e-3 --lr.backbone 0.3 ;;
+    adamixer) echo --lr 3e-4 --lr.backbone 1 ;;
+    *) echo --lr 1e-3 --lr.backbone 1 ;;
+    esac
+}
+
+# Two families learn more slowly.
+teacher_epochs_of()
+{
+    case $1 in
+    conditional | adamixer) echo $((teacher_epochs * 5 / 2)) ;;
+    *) echo "$teacher_epochs" ;;
     esac
 }
 
@@ -78,14 +101,17 @@ size_of()
 train()
 {
     name=$1
-    size=$(size_of "${name%%/*}")
+    kind=${name%%/*}
+    size=$(size_of "$kind")
+    data=$(data_of "$kind")
     shift
     [ -s "$out/$name.json" ] && return 0
     rm -rf "${out:?}/$name"
     mkdir -p "$(dirname "$out/$name")"
     began=$(date +%s)
-    "$program" train --out "$out/$name" --batch 8 --sizes "$size" --crop 0 --clip 1 --warmup 50 --lr.backbone 1 \
-        --lr.sampling 0.3 --eval-every 0 --log-every 50 --threads 1 "$@" >"$out/$name.log" 2>&1 || return 1
+    # shellcheck disable=SC2046 # options, a word each
+    "$program" train --out "$out/$name" --data "$data" --batch 8 --sizes "$size" --crop 0 --clip 1 --warmup 50 \
+        --lr.sampling 0.3 --eval-every 0 --log-every 50 --threads 1 $(rates_of "$kind") "$@" >"$out/$name.log" 2>&1 || return 1
     "$program" eval "$out/$name/student" --data "$data" --sizes "$size" --batch 4 --threads 1 --json >"$out/$name.eval" 2>>"$out/$name.log" || return 1
     printf '%s %s\n' "$(($(date +%s) - began))" "$(cat "$out/$name.eval")" >"$out/$name.json.new"
     rm -rf "${out:?}/$name/state.safetensors" "$out/$name/state.previous.safetensors" "$out/$name.eval"
@@ -96,9 +122,9 @@ train()
 learn_backbone()
 {
     if [ "$1" = small ]; then
-        train "backbone/small-0" --data "$others" --student "$(architecture deformable "$small")" --epochs "$backbone_epochs" --lr 1e-3 --seed 0
+        train "backbone/small-0" --student "$(architecture deformable "$small")" --epochs "$backbone_epochs" --seed 0
     else
-        train "backbone/large-0" --data "$others" --student "$(architecture deformable "$large")" --epochs "$backbone_epochs" --lr 1e-3 --seed 0
+        train "backbone/large-0" --student "$(architecture deformable "$large")" --epochs "$backbone_epochs" --seed 0
     fi && "$program" convert "$out/backbone/$1-0/student" "$out/backbone/$1.safetensors" --to official >/dev/null
 }
 
@@ -112,11 +138,11 @@ work()
     if [ "$family" = backbone ]; then
         learn_backbone "$variant"
     elif [ "$variant" = teacher ]; then
-        train "$1" --data "$data" --student "$(architecture "$family" "$large")" --backbone "$out/backbone/large.safetensors" \
-            --epochs "$teacher_epochs" --lr 1e-3 --seed "$seed"
+        train "$1" --student "$(architecture "$family" "$large")" --backbone "$out/backbone/large.safetensors" \
+            --epochs "$(teacher_epochs_of "$family")" --seed "$seed"
     else
-        train "$1" --data "$data" --student "$(architecture "$family" "$small")" --backbone "$out/backbone/small.safetensors" \
-            --epochs "$epochs" --lr 1e-3 --seed "$seed" --teacher "$out/$family/teacher-0/student" --kd "$(terms "$variant")"
+        train "$1" --student "$(architecture "$family" "$small")" --backbone "$out/backbone/small.safetensors" \
+            --epochs "$epochs" --seed "$seed" --teacher "$out/$family/teacher-0/student" --kd "$(terms "$variant")"
     fi || {
         echo "study.sh: $1 failed; its last lines, of $out/$1.log:" >&2
         tail -n 2 "$out/$1.log" >&2
