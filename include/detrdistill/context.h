@@ -25,6 +25,8 @@ typedef void (*dd_free_fn)(void *user, void *memory);
 /* Makes a context. `options` is NULL or "key=value" words (dd_options_help("context") lists them):
  *   device=cpu|cuda|cuda:N|ref   threads=0..256 (0: all cores)   seed=0..2^63-1
  *   isa=auto|none|avx2|avx512 (an upper bound, for tests)   modules=DIR (where backend modules are looked for first)
+ * The CPU's threads are OpenMP's. A process that shares its cores with others should be started with GOMP_SPINCOUNT=1000
+ * in its environment (GNU's library reads it once): without it a loop may wait 15 ms for a thread that does not run.
  * Errors: ARGUMENT, OPTION, DEVICE (no such device; module not found or refused, with the reason), LIMIT, NOMEM.
  * Any thread. The context itself may be shared by threads; each other handle by one thread at a time. */
 DD_API dd_status dd_context_create(dd_context **context, const char *options);
