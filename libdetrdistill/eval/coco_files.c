@@ -97,6 +97,21 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+dd_status ddi_eval_read_results(dd_eval *eval, ddi_json_items *j, ddi_eval_adder add, void *user)
+{
+    if (!ddi_json_items_enter(j, '[')) {
+        ddi_json_items_problem(j, "results begin with '['");
+        return j->status;
+    }
+    for (bool first = true; ddi_json_items_more(j, &first);) {
+        struct json_object *item = ddi_json_items_take(j);
+        const dd_status status = item ? add(eval, j, item, user) : j->status;
+        json_object_put(item);
+        DDI_TRY(status);
+    }
+    return ddi_json_items_finish(j);
+}
+
 dd_status ddi_eval_read_detection(ddi_json_items *j, struct json_object *item, double box[4], double *score)
 {
     if (ddi_coco_box(j, item, box) && !ddi_json_number(item, "score", score)) {
@@ -105,8 +120,9 @@ dd_status ddi_eval_read_detection(ddi_json_items *j, struct json_object *item, d
     return j->status;
 }
 
-static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object *item, results *r)
+static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object *item, void *user)
 {
+    results *r = user;
     int64_t image, label;
     double box[4], score;
     if (!ddi_json_integer(item, "image_id", &image) || !ddi_json_integer(item, "category_id", &label)) {
@@ -123,17 +139,7 @@ static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object
 
 static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
 {
-    if (!ddi_json_items_enter(j, '[')) {
-        ddi_json_items_problem(j, "results begin with '['");
-        return j->status;
-    }
-    for (bool first = true; ddi_json_items_more(j, &first);) {
-        struct json_object *item = ddi_json_items_take(j);
-        const dd_status status = item ? add_result(eval, j, item, user) : j->status;
-        json_object_put(item);
-        DDI_TRY(status);
-    }
-    return ddi_json_items_finish(j);
+    return ddi_eval_read_results(eval, j, add_result, user);
 }
 
 static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)

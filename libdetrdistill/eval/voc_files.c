@@ -181,8 +181,9 @@ static bool is_picture(const dd_eval *eval, int32_t i, const char *text, int64_t
 }
 
 /* -1: neither a name nor a number; 0: unknown. */
-static int64_t find_picture(const dd_eval *eval, struct json_object *item, voc_results *r)
+static int64_t find_picture(const dd_eval *eval, struct json_object *item, void *user)
 {
+    voc_results *r = user;
     const char *text = NULL;
     int64_t number = 0;
     if (!ddi_json_text(item, "image_id", &text) && !ddi_json_integer(item, "image_id", &number)) {
@@ -219,8 +220,9 @@ static int64_t find_class(const dd_eval *eval, struct json_object *item)
     return number >= 1 && number <= eval->names ? number : 0;
 }
 
-static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object *item, voc_results *r)
+static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object *item, void *user)
 {
+    voc_results *r = user;
     double box[4], score;
     const int64_t picture = find_picture(eval, item, r), label = find_class(eval, item);
     if (picture < 0 || label < 0) {
@@ -237,17 +239,7 @@ static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object
 
 static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
 {
-    if (!ddi_json_items_enter(j, '[')) {
-        ddi_json_items_problem(j, "results begin with '['");
-        return j->status;
-    }
-    for (bool first = true; ddi_json_items_more(j, &first);) {
-        struct json_object *item = ddi_json_items_take(j);
-        const dd_status status = item ? add_result(eval, j, item, user) : j->status;
-        json_object_put(item);
-        DDI_TRY(status);
-    }
-    return ddi_json_items_finish(j);
+    return ddi_eval_read_results(eval, j, add_result, user);
 }
 
 static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)

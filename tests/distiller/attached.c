@@ -169,6 +169,55 @@ uint64_t hash_step(setup *s)
     return hash_bytes(hash_model_gradients(s->student), &terms, sizeof terms);
 }
 
+const char *const step_devices[2] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
+
+void check_same_bits(const char *student, const char *teacher)
+{
+    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
+                                           CPU_DEVICE " threads=2"};
+    uint64_t hash[4];
+    for (int i = 0; i < 4; i++) {
+        setup s;
+        set_up(&s, contexts[i], student, teacher, CONTRASTIVE);
+        hash[i] = hash_step(&s);
+        tear_down(&s);
+    }
+    assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+}
+
+void check_steady_steps(const char *student, const char *teacher)
+{
+    for (int i = 0; i < 2; i++) {
+        setup s;
+        int64_t live[2], peak, on_device, device_peak, count[2];
+        set_up(&s, step_devices[i], student, teacher, CONTRASTIVE);
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        for (int k = 0; k < 2; k++) {
+            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
+            GOOD(dd_distiller_step(s.distiller, NULL));
+        }
+        assert_int_equal(count[0], count[1]);
+        assert_int_equal(live[0], live[1]);
+        tear_down(&s);
+    }
+}
+
+dd_model *check_own_outputs(setup *s, const char *student, const char *const names[], size_t count)
+{
+    dd_model *alone = new_model(s->context, student, 5);
+    const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
+    dd_tensor pixels, sizes;
+    GOOD(dd_tensor_init(&pixels, s->batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
+    GOOD(dd_tensor_init(&sizes, s->batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
+    GOOD(dd_model_forward(alone, &pixels, &sizes));
+    for (size_t k = 0; k < count; k++) {
+        assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s->student, names[k]));
+    }
+    return alone;
+}
+
 void new_folder(char path[64])
 {
     strcpy(path, "/tmp/dd-teacher-XXXXXX");

@@ -28,6 +28,19 @@ uint64_t hash_step(setup *s);
  * words. */
 void check_differences(const char *student, const char *teacher, const char *options, const char *const words[2]);
 
+#define CONTRASTIVE "contrastive=1 contrastive-width=8 "
+
+/* The reference, and the CPU's kernels with two threads. */
+extern const char *const step_devices[2];
+
+/* A step gives the same bits with one thread and with two. */
+void check_same_bits(const char *student, const char *teacher);
+/* From the third step on nothing is allocated. */
+void check_steady_steps(const char *student, const char *teacher);
+/* After a step: the student's outputs are, to the bit, those of a new model with its words that runs alone. Returns that one.
+ */
+dd_model *check_own_outputs(setup *s, const char *student, const char *const names[], size_t count);
+
 /* For stored outputs: a folder of its own. each_file calls `each` (or removes) for every file; returns how many there were. */
 void new_folder(char path[64]);
 int each_file(const char *folder, void (*each)(const char *path), bool removes);

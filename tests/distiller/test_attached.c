@@ -61,7 +61,7 @@ static void derivative_along_directions(void **state)
     setup s;
     double slope[DIRECTIONS], total[2];
     int32_t count, trained;
-    set_up(&s, "device=ref threads=2", TINY_STUDENT "dtype=f64", TINY_TEACHER "dtype=f64", "contrastive=1 contrastive-width=8");
+    set_up(&s, "device=ref threads=2", TINY_STUDENT "dtype=f64", TINY_TEACHER "dtype=f64", CONTRASTIVE);
     GOOD(dd_distiller_step(s.distiller, NULL));
     const uint64_t matchings = hash_matchings(s.distiller);
     GOOD(dd_model_parameter_count(s.student, &count));
@@ -102,27 +102,16 @@ static void derivative_of_proposals(void **state)
 
 /* ---- What a step does */
 
-static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
-
 static void own_outputs_keep_their_bits(void **state)
 {
     static const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", "encoder"};
     for (int i = 0; i < 4; i++) {
         setup s;
         const char *student = i / 2 ? TINY_STUDENT "training=1" : TINY_STUDENT "refine=1";
-        set_up(&s, devices[i % 2], student, TINY_TEACHER, "");
+        set_up(&s, step_devices[i % 2], student, TINY_TEACHER, "");
         GOOD(dd_distiller_step(s.distiller, NULL));
         assert_true(term(&s, "loss.prior") > 0);
-        dd_model *alone = new_model(s.context, student, 5);
-        const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
-        dd_tensor pixels, sizes;
-        GOOD(dd_tensor_init(&pixels, s.batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_tensor_init(&sizes, s.batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_model_forward(alone, &pixels, &sizes));
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-            assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s.student, names[k]));
-        }
-        dd_model_free(alone);
+        dd_model_free(check_own_outputs(&s, student, names, sizeof names / sizeof *names));
         tear_down(&s);
     }
 }
@@ -149,7 +138,7 @@ static void proposals_are_matched_with_objects(void **state)
         setup s;
         dd_tensor match;
         double total;
-        set_up(&s, devices[i], TINY_STUDENT "refine=1 two-stage=1", NULL, "weight.encoder=0.5");
+        set_up(&s, step_devices[i], TINY_STUDENT "refine=1 two-stage=1", NULL, "weight.encoder=0.5");
         GOOD(dd_distiller_step(s.distiller, &total));
         assert_true(fabs(total - term(&s, "loss.det") - 0.5 * term(&s, "loss.encoder")) <= 1e-12 * total);
         assert_true(term(&s, "loss.encoder.class") > 0 && term(&s, "loss.encoder.l1") > 0 && term(&s, "loss.encoder.giou") > 0);
@@ -192,7 +181,7 @@ static void gradients_add_up(void **state)
     dd_tensor once, twice, own;
     double own_once;
     int32_t count;
-    set_up(&s, "device=ref", TINY_STUDENT "dtype=f64", TINY_WIDE, "contrastive=1 contrastive-width=8");
+    set_up(&s, "device=ref", TINY_STUDENT "dtype=f64", TINY_WIDE, CONTRASTIVE);
     GOOD(dd_distiller_parameter_count(s.distiller, &count));
     assert_int_equal(count, 3 * 2 + 2 * 8 + 4); /* adaptors of three levels, two branches, two maps of queries */
     GOOD(dd_distiller_step(s.distiller, NULL));
@@ -218,36 +207,12 @@ static void gradients_add_up(void **state)
 
 static void same_bits_for_any_threads(void **state)
 {
-    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
-                                           CPU_DEVICE " threads=2"};
-    uint64_t hash[4];
-    for (int i = 0; i < 4; i++) {
-        setup s;
-        set_up(&s, contexts[i], TINY_STUDENT "training=1", TINY_TEACHER, "contrastive=1 contrastive-width=8");
-        GOOD(dd_distiller_step(s.distiller, NULL));
-        hash[i] = hash_bytes(hash_model_gradients(s.student), &(uint64_t){case_hash_terms(s.distiller)}, 8);
-        tear_down(&s);
-    }
-    assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+    check_same_bits(TINY_STUDENT "training=1", TINY_TEACHER);
 }
 
 static void steady_steps_allocate_nothing(void **state)
 {
-    for (int i = 0; i < 2; i++) {
-        setup s;
-        int64_t live[2], peak, on_device, device_peak, count[2];
-        set_up(&s, devices[i], TINY_STUDENT, TINY_WIDE, "contrastive=1 contrastive-width=8");
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        assert_int_equal(count[0], count[1]);
-        assert_int_equal(live[0], live[1]);
-        tear_down(&s);
-    }
+    check_steady_steps(TINY_STUDENT, TINY_WIDE);
 }
 
 static void initialised_from_the_teacher(void **state)
@@ -340,7 +305,7 @@ static void read_is_what_was_computed(void **state)
         setup s;
         char folder[64];
         new_folder(folder);
-        set_up(&s, devices[i % 2], TINY_STUDENT, teachers[i / 2], "contrastive=1 contrastive-width=8");
+        set_up(&s, step_devices[i % 2], TINY_STUDENT, teachers[i / 2], CONTRASTIVE);
         GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
         const uint64_t computed = hash_step(&s);
         expect_counts(&s, 0, PICTURES);

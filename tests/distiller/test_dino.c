@@ -187,8 +187,6 @@ static void the_layer_before_is_taught(void **state)
 
 /* ---- What a step does */
 
-static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
-
 static void every_module_has_its_term(void **state)
 {
     static const char *const modules[] = {"loss.det",      "loss.denoising", "loss.encoder",    "loss.logits",
@@ -196,7 +194,7 @@ static void every_module_has_its_term(void **state)
     for (int i = 0; i < 2; i++) {
         setup s;
         double sum = 0;
-        set_up(&s, devices[i], DINO_STUDENT "training=1", DINO_TEACHER, "contrastive=1 contrastive-width=8");
+        set_up(&s, step_devices[i], DINO_STUDENT "training=1", DINO_TEACHER, CONTRASTIVE);
         const double total = step(&s);
         for (size_t k = 0; k < sizeof modules / sizeof *modules; k++) {
             assert_true(term(&s, modules[k]) > 0);
@@ -278,18 +276,11 @@ static void own_outputs_stay(void **state)
     static const char *const names[] = {"logits", "boxes", "decoder.1", "encoder", "proposal.sigmoid"};
     for (int i = 0; i < 2; i++) {
         setup s;
-        set_up(&s, devices[i], DINO_STUDENT, DINO_TEACHER, "");
+        set_up(&s, step_devices[i], DINO_STUDENT, DINO_TEACHER, "");
         step(&s);
         assert_true(term(&s, "loss.prior") > 0);
-        dd_model *alone = new_model(s.context, DINO_STUDENT, 5);
-        const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
-        dd_tensor pixels, sizes, with, without;
-        GOOD(dd_tensor_init(&pixels, s.batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_tensor_init(&sizes, s.batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_model_forward(alone, &pixels, &sizes));
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-            assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s.student, names[k]));
-        }
+        dd_model *alone = check_own_outputs(&s, DINO_STUDENT, names, sizeof names / sizeof *names);
+        dd_tensor with, without;
         GOOD(dd_model_set_mode(s.student, 1, 1)); /* with denoising queries they lie elsewhere in the products */
         step(&s);
         GOOD(dd_model_tensor(s.student, "logits", &with));
@@ -304,35 +295,12 @@ static void own_outputs_stay(void **state)
 
 static void same_bits_for_any_threads(void **state)
 {
-    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
-                                           CPU_DEVICE " threads=2"};
-    uint64_t hash[4];
-    for (int i = 0; i < 4; i++) {
-        setup s;
-        set_up(&s, contexts[i], DINO_STUDENT "training=1 dropout=0.1", DINO_TEACHER, "contrastive=1 contrastive-width=8");
-        hash[i] = hash_same_step(&s);
-        tear_down(&s);
-    }
-    assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+    check_same_bits(DINO_STUDENT "training=1 dropout=0.1", DINO_TEACHER);
 }
 
 static void steady_steps_allocate_nothing(void **state)
 {
-    for (int i = 0; i < 2; i++) {
-        setup s;
-        int64_t live[2], peak, on_device, device_peak, count[2];
-        set_up(&s, devices[i], DINO_STUDENT "training=1", DINO_WIDE, "contrastive=1 contrastive-width=8");
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        assert_int_equal(count[0], count[1]);
-        assert_int_equal(live[0], live[1]);
-        tear_down(&s);
-    }
+    check_steady_steps(DINO_STUDENT "training=1", DINO_WIDE);
 }
 
 static void initialised_from_the_teacher(void **state)
@@ -392,7 +360,7 @@ static void read_is_what_was_computed(void **state)
         char folder[64];
         int64_t hits, misses;
         new_folder(folder);
-        set_up(&s, devices[i], DINO_STUDENT "training=1", DINO_WIDE, "contrastive=1 contrastive-width=8");
+        set_up(&s, step_devices[i], DINO_STUDENT "training=1", DINO_WIDE, CONTRASTIVE);
         const uint64_t direct = hash_same_step(&s);
         GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
         const uint64_t computed = hash_same_step(&s);

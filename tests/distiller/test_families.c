@@ -36,10 +36,6 @@ static const family families[] = {
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
-#define CONTRASTIVE "contrastive=1 contrastive-width=8 "
-
-static const char *const devices[] = {"device=ref threads=1", CPU_DEVICE " threads=2"};
-
 static const char *of(const family *f, const char *model, const char *more)
 {
     static char text[2][1024];
@@ -104,19 +100,10 @@ static void own_outputs_keep_their_bits(void **state)
         const char *const names[] = {"logits", "boxes", "decoder.0", "decoder.1", families[i / 2].memory};
         setup s;
         const char *student = of(&families[i / 2], TINY_STUDENT, "training=1");
-        set_up(&s, devices[i % 2], student, of(&families[i / 2], TINY_TEACHER, ""), "");
+        set_up(&s, step_devices[i % 2], student, of(&families[i / 2], TINY_TEACHER, ""), "");
         GOOD(dd_distiller_step(s.distiller, NULL));
         assert_true(term(&s, "loss.prior") > 0);
-        dd_model *alone = new_model(s.context, student, 5);
-        const int64_t shape[] = {PICTURES, 3, HEIGHT, WIDTH}, stride[] = {HEIGHT * WIDTH * 3, 1, WIDTH * 3, 3};
-        dd_tensor pixels, sizes;
-        GOOD(dd_tensor_init(&pixels, s.batch.pixels, DD_F64, 4, shape, stride, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_tensor_init(&sizes, s.batch.sizes, DD_I32, 2, (const int64_t[]){PICTURES, 2}, NULL, DD_DEVICE_CPU, 0, 0));
-        GOOD(dd_model_forward(alone, &pixels, &sizes));
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-            assert_true(hash_model_tensor(alone, names[k]) == hash_model_tensor(s.student, names[k]));
-        }
-        dd_model_free(alone);
+        dd_model_free(check_own_outputs(&s, student, names, sizeof names / sizeof *names));
         tear_down(&s);
     }
 }
@@ -141,39 +128,27 @@ static void every_module_has_its_term(void **state)
 
 static void same_bits_for_any_threads(void **state)
 {
-    static const char *const contexts[] = {"device=ref threads=1", "device=ref threads=2", CPU_DEVICE " threads=1",
-                                           CPU_DEVICE " threads=2"};
-    for (int f = 0; f < FAMILIES; f++) {
-        uint64_t hash[4];
-        for (int i = 0; i < 4; i++) {
-            setup s;
-            set_up(&s, contexts[i], of(&families[f], TINY_STUDENT, "training=1"), of(&families[f], TINY_TEACHER, ""),
-                   CONTRASTIVE);
-            hash[i] = hash_step(&s);
-            tear_down(&s);
-        }
-        assert_true(hash[0] == hash[1] && hash[2] == hash[3]);
+    for (int i = 0; i < FAMILIES; i++) {
+        check_same_bits(of(&families[i], TINY_STUDENT, "training=1"), of(&families[i], TINY_TEACHER, ""));
     }
 }
 
 static void steady_steps_allocate_nothing(void **state)
 {
+    for (int i = 0; i < FAMILIES; i++) {
+        check_steady_steps(of(&families[i], TINY_STUDENT, ""), of(&families[i], TINY_WIDE, ""));
+    }
+}
+
+static void parameters_of_the_distiller(void **state)
+{
     for (int i = 0; i < 2 * FAMILIES; i++) {
         setup s;
-        int64_t live[2], peak, on_device, device_peak, count[2];
         int32_t own;
-        set_up(&s, devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""), CONTRASTIVE);
+        set_up(&s, step_devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""),
+               CONTRASTIVE);
         GOOD(dd_distiller_parameter_count(s.distiller, &own));
         assert_int_equal(own, families[i / 2].own);
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        for (int k = 0; k < 2; k++) {
-            GOOD(dd_context_memory(s.context, &live[k], &peak, &on_device, &device_peak, &count[k]));
-            GOOD(dd_distiller_step(s.distiller, NULL));
-        }
-        assert_int_equal(count[0], count[1]);
-        assert_int_equal(live[0], live[1]);
         tear_down(&s);
     }
 }
@@ -203,7 +178,8 @@ static void stored_teachers(void **state)
         char folder[64];
         int64_t hits, misses, bytes;
         new_folder(folder);
-        set_up(&s, devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""), CONTRASTIVE);
+        set_up(&s, step_devices[i % 2], of(&families[i / 2], TINY_STUDENT, ""), of(&families[i / 2], TINY_WIDE, ""),
+               CONTRASTIVE);
         GOOD(dd_distiller_set_cache(s.distiller, folder, 1 << 30));
         const uint64_t computed = hash_step(&s);
         assert_true(hash_step(&s) == computed);
@@ -228,6 +204,7 @@ int main(void)
         cmocka_unit_test(every_module_has_its_term),
         cmocka_unit_test(same_bits_for_any_threads),
         cmocka_unit_test(steady_steps_allocate_nothing),
+        cmocka_unit_test(parameters_of_the_distiller),
         cmocka_unit_test(initialised_from_the_teacher),
         cmocka_unit_test(stored_teachers),
     };

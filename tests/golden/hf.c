@@ -6,6 +6,7 @@
  *
  * Each expected tensor is one case. Largest error / largest value must stay within the README's tolerances. */
 #include "backend/exec.h"
+#include "values.h"
 #include <detrdistill/detrdistill.h>
 #include <detrdistill/sys/backend.h>
 
@@ -44,34 +45,6 @@ static void check_case(bool good, const char *name, double error, double allowed
     if (!good) {
         printf("FAILED %s: error %.3g, allowed %.3g\n", name, error, allowed);
     }
-}
-
-static double value_at(const dd_tensor *t, int64_t i)
-{
-    int64_t at = 0;
-    for (int32_t k = t->ndim - 1; k >= 0; k--) {
-        at += i % t->shape[k] * t->stride[k];
-        i /= t->shape[k];
-    }
-    switch (t->dtype) {
-    case DD_F64:
-        return ((const double *)t->data)[at];
-    case DD_I32:
-        return ((const int32_t *)t->data)[at];
-    case DD_U8:
-        return ((const uint8_t *)t->data)[at];
-    default:
-        return (double)((const float *)t->data)[at];
-    }
-}
-
-static int64_t count_of(const dd_tensor *t)
-{
-    int64_t count = 1;
-    for (int32_t k = 0; k < t->ndim; k++) {
-        count *= t->shape[k];
-    }
-    return count;
 }
 
 static dd_tensor expected(const replay *r, const char *name)

@@ -60,34 +60,6 @@ dd_tensor expected(const replay *r, const char *name)
     return t;
 }
 
-int64_t count_of(const dd_tensor *t)
-{
-    int64_t count = 1;
-    for (int32_t k = 0; k < t->ndim; k++) {
-        count *= t->shape[k];
-    }
-    return count;
-}
-
-double value_at(const dd_tensor *t, int64_t i)
-{
-    int64_t at = 0;
-    for (int32_t k = t->ndim - 1; k >= 0; k--) {
-        at += i % t->shape[k] * t->stride[k];
-        i /= t->shape[k];
-    }
-    switch (t->dtype) {
-    case DD_F64:
-        return ((const double *)t->data)[at];
-    case DD_I32:
-        return ((const int32_t *)t->data)[at];
-    case DD_U8:
-        return ((const uint8_t *)t->data)[at];
-    default:
-        return (double)((const float *)t->data)[at];
-    }
-}
-
 double real_of(const replay *r, const ddi_value *v, int64_t i)
 {
     return r->dtype == DD_F64 ? ((const double *)(const void *)v->data)[i] : (double)((const float *)(const void *)v->data)[i];
@@ -152,6 +124,33 @@ void compare_term(const replay *r, const char *want, const char *name)
     }
     const double error = fabs(got - value_at(&t, 0)), allowed = LOSS * fabs(value_at(&t, 0));
     check_case(error <= allowed, want, error, allowed);
+}
+
+void compare_matches(replay *r, const char *layer)
+{
+    char name[NAME];
+    dd_tensor all, one;
+    must(dd_distiller_result(r->distiller, "match.det", &all), "match.det");
+    for (int32_t i = 0; i < r->model->net.config.decoder_layers; i++) {
+        one = all;
+        one.data = (int32_t *)all.data + i * all.stride[0];
+        one.shape[0] = 1;
+        snprintf(name, sizeof name, "match.%s%d", layer, i);
+        compare_exactly(r, name, &one);
+    }
+}
+
+void compare_losses(const replay *r, const char *layer, const char *prefix, const char *ours)
+{
+    static const char *const kinds[][2] = {{"cls", "class"}, {"bbox", "l1"}, {"iou", "giou"}};
+    char want[NAME], name[NAME];
+    for (int32_t k = 0; k < 3; k++) {
+        for (int32_t i = 0; i < r->model->net.config.decoder_layers; i++) {
+            snprintf(want, sizeof want, "loss.%s%d.%sloss_%s", layer, i, prefix, kinds[k][0]);
+            snprintf(name, sizeof name, "loss.%s.stage%d.%s", ours, i, kinds[k][1]);
+            compare_term(r, want, name);
+        }
+    }
 }
 
 /* ---- Gradients */

@@ -4,6 +4,7 @@
 #define DD_TESTS_GOLDEN_OPENMMLAB_H
 
 #include "kd/attach.h"
+#include "values.h"
 #include <detrdistill/detrdistill.h>
 
 #include <json-c/json.h>
@@ -39,8 +40,6 @@ double setting(const replay *r, const char *path);
 
 bool has(const replay *r, const char *name);
 dd_tensor expected(const replay *r, const char *name);
-int64_t count_of(const dd_tensor *t);
-double value_at(const dd_tensor *t, int64_t i);
 /* A value of the tape, in C order. */
 double real_of(const replay *r, const ddi_value *v, int64_t i);
 
@@ -52,6 +51,10 @@ void compare_tensor(replay *r, const char *want, const char *name);
 void compare_exactly(replay *r, const char *name, const dd_tensor *got);
 /* Terms and total of the distiller's last step. */
 void compare_term(const replay *r, const char *want, const char *name);
+/* Whom each decoder layer's queries were matched with: "match.LAYER0", .. */
+void compare_matches(replay *r, const char *layer);
+/* Terms of all layers, "loss.LAYER0.PREFIXloss_cls", .., against those of `ours` (det, denoising). */
+void compare_losses(const replay *r, const char *layer, const char *prefix, const char *ours);
 /* The gradients of all trained parameters, by the names that the map knows them under. */
 void compare_gradients(replay *r, const ddi_keymap *map);
 /* The detections of every image in inference mode, where the file has any. clip: boxes are cut at the image's edges. */

@@ -89,42 +89,13 @@ static void compare_forward(replay *r)
     }
 }
 
-/* ---- Matches and losses */
-
-static void compare_matches(replay *r)
-{
-    char name[NAME];
-    dd_tensor all, one;
-    must(dd_distiller_result(r->distiller, "match.det", &all), "match.det");
-    for (int32_t s = 0; s < r->model->net.config.decoder_layers; s++) {
-        one = all;
-        one.data = (int32_t *)all.data + s * all.stride[0];
-        one.shape[0] = 1;
-        snprintf(name, sizeof name, "match.stage%d", s);
-        compare_exactly(r, name, &one);
-    }
-}
-
-static void compare_losses(replay *r)
-{
-    static const char *const theirs[] = {"cls", "bbox", "iou"}, *const ours[] = {"class", "l1", "giou"};
-    char want[NAME], name[NAME];
-    for (int32_t k = 0; k < 3; k++) {
-        for (int32_t s = 0; s < r->model->net.config.decoder_layers; s++) {
-            snprintf(want, sizeof want, "loss.stage%d.loss_%s", s, theirs[k]);
-            snprintf(name, sizeof name, "loss.det.stage%d.%s", s, ours[k]);
-            compare_term(r, want, name);
-        }
-    }
-    compare_term(r, "loss.total", "loss.total");
-}
-
 void replay_adamixer(replay *r)
 {
     must(dd_distiller_step(r->distiller, NULL), "step");
     compare_forward(r);
-    compare_matches(r);
-    compare_losses(r);
+    compare_matches(r, "stage");
+    compare_losses(r, "stage", "", "det");
+    compare_term(r, "loss.total", "loss.total");
     compare_gradients(r, ddi_keymap_find("adamixer", "mmdet"));
     compare_predictions(r, false);
 }

@@ -220,42 +220,14 @@ static void compare_decoder(replay *r)
 
 /* ---- Matches and losses */
 
-static void compare_matches(replay *r)
+static void compare_encoder_loss(replay *r)
 {
-    char name[NAME];
-    dd_tensor all, one;
-    must(dd_distiller_result(r->distiller, "match.det", &all), "match.det");
-    for (int32_t i = 0; i < r->model->net.config.decoder_layers; i++) {
-        one = all;
-        one.data = (int32_t *)all.data + i * all.stride[0];
-        one.shape[0] = 1;
-        snprintf(name, sizeof name, "match.layer%d", i);
-        compare_exactly(r, name, &one);
-    }
-    must(dd_distiller_result(r->distiller, "match.encoder", &one), "match.encoder");
-    compare_exactly(r, "match.enc", &one);
-}
-
-static void compare_losses(replay *r)
-{
-    static const char *const theirs[] = {"cls", "bbox", "iou"}, *const ours[] = {"class", "l1", "giou"};
-    char want[NAME], name[NAME];
-    for (int32_t k = 0; k < 3; k++) {
-        for (int32_t i = 0; i < r->model->net.config.decoder_layers; i++) {
-            snprintf(want, sizeof want, "loss.d%d.loss_%s", i, theirs[k]);
-            snprintf(name, sizeof name, "loss.det.stage%d.%s", i, ours[k]);
-            compare_term(r, want, name);
-            snprintf(want, sizeof want, "loss.d%d.dn_loss_%s", i, theirs[k]);
-            snprintf(name, sizeof name, "loss.denoising.stage%d.%s", i, ours[k]);
-            if (has(r, want)) {
-                compare_term(r, want, name);
-            }
-        }
-        snprintf(want, sizeof want, "loss.enc_loss_%s", theirs[k]);
-        snprintf(name, sizeof name, "loss.encoder.%s", ours[k]);
-        compare_term(r, want, name);
-    }
-    compare_term(r, "loss.total", "loss.total");
+    dd_tensor match;
+    must(dd_distiller_result(r->distiller, "match.encoder", &match), "match.encoder");
+    compare_exactly(r, "match.enc", &match);
+    compare_term(r, "loss.enc_loss_cls", "loss.encoder.class");
+    compare_term(r, "loss.enc_loss_bbox", "loss.encoder.l1");
+    compare_term(r, "loss.enc_loss_iou", "loss.encoder.giou");
 }
 
 void replay_dino(replay *r)
@@ -264,8 +236,13 @@ void replay_dino(replay *r)
     compare_encoder(r);
     compare_denoising(r);
     compare_decoder(r);
-    compare_matches(r);
-    compare_losses(r);
+    compare_matches(r, "layer");
+    compare_losses(r, "d", "", "det");
+    if (has(r, "loss.d0.dn_loss_cls")) {
+        compare_losses(r, "d", "dn_", "denoising");
+    }
+    compare_encoder_loss(r);
+    compare_term(r, "loss.total", "loss.total");
     compare_gradients(r, ddi_keymap_find("dino", "mmdet3"));
     compare_predictions(r, true);
 }
