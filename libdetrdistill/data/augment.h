@@ -20,6 +20,19 @@ typedef struct ddi_policy {
     double flip, crop; /* chances */
 } ddi_policy;
 
+/* Its options, for the tables of loaders and trainers; AT(field): where the field lies in their settings. */
+/* clang-format off */
+#define DDI_AUGMENT_OPTIONS(AT) \
+    {"max-size", DDI_INT, AT(max_size), 0, DDI_MAX_IMAGE_SIDE, "1333", NULL, "longest long side; 0: none"}, \
+    {"flip", DDI_REAL, AT(flip), 0, 1, "0.5", NULL, "chance of a picture to be mirrored"}, \
+    {"crop", DDI_REAL, AT(crop), 0, 1, "0.5", NULL, "chance of a picture to be resized, cut and resized again"}, \
+    {"crop-sizes", DDI_TEXT, AT(crop_sizes), 0, 0, "400,500,600", NULL, "short sides of that first resize"}, \
+    {"crop-max-size", DDI_INT, AT(crop_max_size), 0, DDI_MAX_IMAGE_SIDE, "0", NULL, "its longest long side; 0: none"}, \
+    {"crop-min", DDI_INT, AT(crop_min), 1, DDI_MAX_IMAGE_SIDE, "384", NULL, "shortest side of the part that is cut out"}, \
+    {"crop-max", DDI_INT, AT(crop_max), 1, DDI_MAX_IMAGE_SIDE, "600", NULL, "longest side of the part that is cut out"}, \
+    {"multiple", DDI_INT, AT(multiple), 1, 1024, "1", NULL, "height and width of a batch are rounded up to a multiple"}
+/* clang-format on */
+
 /* "480,512,..": Errors: OPTION. */
 dd_status ddi_sizes_parse(ddi_sizes *sizes, const char *key, const char *text);
 

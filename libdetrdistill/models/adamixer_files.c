@@ -105,22 +105,9 @@ static dd_status read_mixing(const dd_tensorfile *file, ddi_model_config *c)
 
 static dd_status read_tensors(const dd_tensorfile *file, const ddi_unsaid *s, ddi_model_config *c)
 {
-    static const char table[] = "model.query_embeddings.weight", classes[] = FIRST "class_head.out.weight";
     dd_tensor view;
-    if (!ddi_file_shape(file, table, 2, &view)) {
-        return ddi_file_lacks(table);
-    }
-    c->queries = view.shape[0];
-    c->d = view.shape[1];
-    if (!ddi_file_shape(file, classes, 2, &view)) {
-        return ddi_file_lacks(classes);
-    }
-    c->classes = view.shape[0];
-    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
-    if (c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS || c->d < 1 || c->d > 8192) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no stage, more than %d, or more than 8192 channels",
-                        DDI_MOST_LAYERS);
-    }
+    DDI_TRY(ddi_file_tables(file, "model.query_embeddings.weight", FIRST "class_head.out.weight", c));
+    DDI_TRY(ddi_file_depth(file, c));
     if (!ddi_file_shape(file, FIRST "iof_tau", 1, &view) || view.shape[0] < 1 || view.shape[0] > 1024) {
         return ddi_file_lacks(FIRST "iof_tau");
     }

@@ -96,6 +96,35 @@ dd_status ddi_file_lacks(const char *what)
     return ddi_fail(DD_ERR_NOT_FOUND, what, "the file lacks the tensor '%s'", what);
 }
 
+dd_status ddi_file_tables(const dd_tensorfile *file, const char *table, const char *class_head, ddi_model_config *c)
+{
+    dd_tensor view;
+    if (!ddi_file_shape(file, table, 2, &view)) {
+        return ddi_file_lacks(table);
+    }
+    if (view.shape[1] < 1 || view.shape[1] > 8192) {
+        return ddi_fail(DD_ERR_LIMIT, table, "the file's model has no channel, or more than 8192");
+    }
+    c->queries = view.shape[0];
+    c->d = view.shape[1];
+    if (!ddi_file_shape(file, class_head, 2, &view)) {
+        return ddi_file_lacks(class_head);
+    }
+    c->classes = view.shape[0];
+    return DD_OK;
+}
+
+dd_status ddi_file_depth(const dd_tensorfile *file, ddi_model_config *c)
+{
+    c->encoder_ffn = 1;
+    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
+    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
+    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS) {
+        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, or more than %d", DDI_MOST_LAYERS);
+    }
+    return DD_OK;
+}
+
 bool ddi_same_bytes(const dd_tensor *a, const dd_tensor *b)
 {
     return a->dtype == b->dtype && a->shape[0] == b->shape[0] && a->shape[1] == b->shape[1] &&
@@ -120,13 +149,7 @@ dd_status ddi_file_deformable(const dd_tensorfile *file, ddi_model_config *c)
     }
     c->levels = (int32_t)view.shape[0];
     c->d = view.shape[1];
-    c->encoder_ffn = 1;
-    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
-    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
-    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, or more than %d", DDI_MOST_LAYERS);
-    }
-    return DD_OK;
+    return ddi_file_depth(file, c);
 }
 
 /* Points of a head on a level; 0: the rows do not fit the numbers of heads and levels. */

@@ -117,24 +117,8 @@ static void read_config(ddi_config_reader *r, ddi_model_config *c)
 
 static dd_status read_tensors(const dd_tensorfile *file, const ddi_unsaid *s, ddi_model_config *c)
 {
-    static const char table[] = "model.query_position_embeddings.weight", classes[] = "class_labels_classifier.weight";
-    dd_tensor view;
-    if (!ddi_file_shape(file, table, 2, &view)) {
-        return ddi_file_lacks(table);
-    }
-    c->queries = view.shape[0];
-    c->d = view.shape[1];
-    if (!ddi_file_shape(file, classes, 2, &view)) {
-        return ddi_file_lacks(classes);
-    }
-    c->classes = view.shape[0];
-    c->encoder_ffn = 1;
-    c->encoder_layers = ddi_file_layers(file, "encoder", "fc1.weight", &c->encoder_ffn);
-    c->decoder_layers = ddi_file_layers(file, "decoder", "fc1.weight", &c->decoder_ffn);
-    if (c->encoder_layers > DDI_MOST_LAYERS || c->decoder_layers < 1 || c->decoder_layers > DDI_MOST_LAYERS || c->d > 8192) {
-        return ddi_fail(DD_ERR_LIMIT, NULL, "the file's model has no decoder layer, more than %d, or more than 8192 channels",
-                        DDI_MOST_LAYERS);
-    }
+    DDI_TRY(ddi_file_tables(file, "model.query_position_embeddings.weight", "class_labels_classifier.weight", c));
+    DDI_TRY(ddi_file_depth(file, c));
     c->levels = 1;
     c->neck_bias = true;
     c->encoder_heads = c->decoder_heads = (int32_t)s->heads;

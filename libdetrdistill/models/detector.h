@@ -175,6 +175,10 @@ dd_status ddi_file_lacks(const char *what);
 /* Two matrices of the same type and shape, the same to the bit; by name: false, too, where one is not there. */
 bool ddi_same_bytes(const dd_tensor *a, const dd_tensor *b);
 bool ddi_file_same(const dd_tensorfile *file, const char *a, const char *b);
+/* Queries and width by the query table, classes by the class head. */
+dd_status ddi_file_tables(const dd_tensorfile *file, const char *table, const char *class_head, ddi_model_config *config);
+/* Layers of encoder and decoder, and the width of their hidden layers. */
+dd_status ddi_file_depth(const dd_tensorfile *file, ddi_model_config *config);
 /* Levels, width and layers of a deformable transformer. */
 dd_status ddi_file_deformable(const dd_tensorfile *file, ddi_model_config *config);
 /* Its heads, and the points that fit them; layers and levels are known already. */
