@@ -19,7 +19,8 @@ epochs=${EPOCHS:-15}
 teacher_epochs=${TEACHER_EPOCHS:-24}
 backbone_epochs=${BACKBONE_EPOCHS:-24}
 scenes=${SCENES:-500}
-# none: logits and features, without a prior; all of them: assigned.
+# none: logits and features, without a prior; all of them: assigned. Two more that are not of the rule: prior-init, prior-group,
+# which are Table 4's rows without the other terms (its Assigned is prior, its None alone).
 variants=${VARIANTS:-alone logits features prior none init group assigned}
 mkdir -p "$out"
 
@@ -54,6 +55,8 @@ terms()
     init) echo prior=init ;;
     group) echo prior=group ;;
     assigned) echo prior=assigned ;;
+    prior-init) echo logits=0 feature-mask=none prior=init ;;
+    prior-group) echo logits=0 feature-mask=none prior=group ;;
     *)
         echo "study.sh: no variant '$1'" >&2
         exit 2
