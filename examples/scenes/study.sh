@@ -7,7 +7,7 @@
 #   study.sh PROGRAM OUT [FAMILY..]
 # OUT/results.tsv has a line for each run: family, variant, seed, AP, AP50, seconds; OUT/results.md means and spreads.
 # From the environment: SEEDS ("1 2 3"), JOBS (2), SCENES (500), VARIANTS (all that are below), epochs of the three kinds of
-# runs: EPOCHS (15), TEACHER_EPOCHS (24), BACKBONE_EPOCHS (24). All of it takes about six hours on two cores.
+# runs: EPOCHS (15), TEACHER_EPOCHS (24), BACKBONE_EPOCHS (24). All of it takes about two and a half hours on two cores.
 set -eu
 program=$1
 out=$2

@@ -97,19 +97,31 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-dd_status ddi_eval_read_results(dd_eval *eval, ddi_json_items *j, ddi_eval_adder add, void *user)
+typedef struct addition {
+    ddi_eval_adder add;
+    void *user;
+} addition;
+
+static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
 {
+    const addition *a = user;
     if (!ddi_json_items_enter(j, '[')) {
         ddi_json_items_problem(j, "results begin with '['");
         return j->status;
     }
     for (bool first = true; ddi_json_items_more(j, &first);) {
         struct json_object *item = ddi_json_items_take(j);
-        const dd_status status = item ? add(eval, j, item, user) : j->status;
+        const dd_status status = item ? a->add(eval, j, item, a->user) : j->status;
         json_object_put(item);
         DDI_TRY(status);
     }
     return ddi_json_items_finish(j);
+}
+
+dd_status ddi_eval_read_results(dd_eval *eval, const char *path, ddi_eval_adder add, void *user)
+{
+    addition a = {add, user};
+    return ddi_eval_read_file(eval, path, read_results, &a);
 }
 
 dd_status ddi_eval_read_detection(ddi_json_items *j, struct json_object *item, double box[4], double *score)
@@ -137,11 +149,6 @@ static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object
     return ddi_eval_add_detections(eval, image, 1, box, &label, &score);
 }
 
-static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
-{
-    return ddi_eval_read_results(eval, j, add_result, user);
-}
-
 static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)
 {
     results r = {.images = eval->images, .image = ddi_alloc(NULL, (size_t)eval->images * sizeof(int64_t) + 1)};
@@ -152,7 +159,7 @@ static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)
         memcpy(r.image, eval->image, (size_t)eval->images * sizeof(int64_t));
         qsort(r.image, (size_t)r.images, sizeof *r.image, by_id);
     }
-    const dd_status status = ddi_eval_read_file(eval, path, read_results, &r);
+    const dd_status status = ddi_eval_read_results(eval, path, add_result, &r);
     ddi_free(NULL, r.image);
     if (status == DD_OK && left_out) {
         *left_out = r.left_out;

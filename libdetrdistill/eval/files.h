@@ -10,9 +10,9 @@ typedef dd_status (*ddi_eval_reader)(dd_eval *eval, ddi_json_items *items, void 
 
 /* Maps a JSON file and walks through it; on error nothing of it stays. */
 dd_status ddi_eval_read_file(dd_eval *eval, const char *path, ddi_eval_reader read, void *user);
-/* Calls `add` with each item of the list that results are. */
+/* The same for a list of results: `add` gets each of its items. */
 typedef dd_status (*ddi_eval_adder)(dd_eval *eval, ddi_json_items *items, struct json_object *item, void *user);
-dd_status ddi_eval_read_results(dd_eval *eval, ddi_json_items *items, ddi_eval_adder add, void *user);
+dd_status ddi_eval_read_results(dd_eval *eval, const char *path, ddi_eval_adder add, void *user);
 /* bbox (x,y,w,h) and score of a result. */
 dd_status ddi_eval_read_detection(ddi_json_items *items, struct json_object *item, double box[4], double *score);
 /* Forgets what was added since the copy `before` was taken. */

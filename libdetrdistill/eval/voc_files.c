@@ -181,9 +181,8 @@ static bool is_picture(const dd_eval *eval, int32_t i, const char *text, int64_t
 }
 
 /* -1: neither a name nor a number; 0: unknown. */
-static int64_t find_picture(const dd_eval *eval, struct json_object *item, void *user)
+static int64_t find_picture(const dd_eval *eval, struct json_object *item, voc_results *r)
 {
-    voc_results *r = user;
     const char *text = NULL;
     int64_t number = 0;
     if (!ddi_json_text(item, "image_id", &text) && !ddi_json_integer(item, "image_id", &number)) {
@@ -237,11 +236,6 @@ static dd_status add_result(dd_eval *eval, ddi_json_items *j, struct json_object
     return ddi_eval_add_detections(eval, picture, 1, box, &label, &score);
 }
 
-static dd_status read_results(dd_eval *eval, ddi_json_items *j, void *user)
-{
-    return ddi_eval_read_results(eval, j, add_result, user);
-}
-
 static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)
 {
     voc_results r = {0};
@@ -249,7 +243,7 @@ static dd_status add_results(dd_eval *eval, const char *path, int64_t *left_out)
     if (eval->pictures == 0) {
         return ddi_fail(DD_ERR_STATE, NULL, "dd_eval_add_voc_results: add a VOC folder first");
     }
-    DDI_TRY(ddi_eval_read_file(eval, path, read_results, &r));
+    DDI_TRY(ddi_eval_read_results(eval, path, add_result, &r));
     if (left_out) {
         *left_out = r.left_out;
     }

@@ -37,7 +37,7 @@ extern const char *const step_devices[2];
 void check_same_bits(const char *student, const char *teacher);
 /* From the third step on nothing is allocated. */
 void check_steady_steps(const char *student, const char *teacher);
-/* After a step: the student's outputs are, to the bit, those of a new model with its words that runs alone. Returns that one.
+/* After a step: the student's outputs are, to the bit, those of a new model with its words that runs alone, which is returned.
  */
 dd_model *check_own_outputs(setup *s, const char *student, const char *const names[], size_t count);
 

@@ -30,13 +30,13 @@ static uint64_t learn(int threads, int loader, int steps)
 static void test_same_bits(void **state)
 {
     static const int loaders[] = {0, 1, 4};
-    const uint64_t wanted = learn(1, 0, 20);
+    const uint64_t wanted = learn(1, 0, 50);
     for (int threads = 1; threads <= 4; threads++) {
         for (int k = 0; k < 3; k++) {
-            assert_true(learn(threads, loaders[k], 20) == wanted);
+            assert_true(learn(threads, loaders[k], 50) == wanted);
         }
     }
-    assert_true(learn(1, 0, 19) != wanted);
+    assert_true(learn(1, 0, 49) != wanted);
 }
 
 /* ---- The host's threads */
