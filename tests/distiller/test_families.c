@@ -50,7 +50,7 @@ static void derivatives(void **state)
     for (int i = 0; i < FAMILIES; i++) {
         static const char *const pairs[][2] = {{TINY_TEACHER, "weight.features=3"},
                                                {TINY_WIDE, "feature-source=neck prior=group " CONTRASTIVE},
-                                               {TINY_TEACHER, "profile=as-published feature-source=auto contrastive-width=8"}};
+                                               {TINY_TEACHER, "profile=as-published feature-source=auto"}};
         const family *f = &families[i];
         for (size_t k = 0; k < sizeof pairs / sizeof pairs[0]; k++) {
             char student[1024];
